@@ -1,0 +1,5 @@
+"""`python -m mmcli`."""
+
+from mmcli.cli import main
+
+main()

@@ -1,0 +1,268 @@
+"""The command line: parses, calls one stage, prints. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from mmcli import __version__
+from mmcli.errors import FAULT, WRONG_REQUEST, MmcliError
+from mmcli.options import command
+from mmcli.settings import SETTINGS, Settings
+
+# Typer carries its own copy of click from some version on: its exceptions are reached through what it exports.
+ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train medical classifiers on patients who have some of their modalities and not others.",
+)
+cohort_app = typer.Typer(no_args_is_help=True, help="Write and check the file that says who the patients are.")
+store_app = typer.Typer(no_args_is_help=True, help="Look into, check, pack and exchange feature stores.")
+
+STAGES = {
+    "preprocess": ("preprocess", "Stages"),
+    "extract-features": ("extract", "Stages"),
+    "impute": ("impute", "Stages"),
+    "train-teacher": ("teacher", "Stages"),
+    "distill": ("distill", "Stages"),
+    "train-guide": ("guide", "Stages"),
+    "evaluate": ("evaluate", "Stages"),
+    "predict": ("predict", "Stages"),
+    "demo": ("demo", "Start here"),
+}
+
+
+def _run_stage(module: str, settings: Settings) -> None:
+    _finish(import_module(f"mmcli.stages.{module}").run(settings), settings.json_)
+
+
+def _finish(outcome: Any, as_json: bool) -> None:
+    """Print a stage's outcome on stdout and end with its exit code."""
+    from mmcli.printing import print_json, print_outcome
+
+    if as_json:
+        print_json(outcome)
+    else:
+        print_outcome(outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _add_stage(name: str, module: str, panel: str) -> None:
+    function = command(SETTINGS[name], lambda settings: _run_stage(module, settings))
+    app.command(name, rich_help_panel=panel)(function)
+
+
+JSON = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, for programs.")]
+NAME = Annotated[str | None, typer.Argument(show_default=False, help="Only this one, with its options.")]
+STORES = Annotated[list[Path], typer.Argument(show_default=False, metavar="STORE...", help="Feature stores.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"mmcli {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+_add_stage("demo", *STAGES["demo"])
+app.add_typer(cohort_app, name="cohort", rich_help_panel="Start here")
+for _name, (_module, _panel) in STAGES.items():
+    if _name != "demo":
+        _add_stage(_name, _module, _panel)
+app.add_typer(store_app, name="store", rich_help_panel="Look up")
+
+
+@app.command("methods", rich_help_panel="Look up")
+def methods(name: NAME = None, json_: JSON = False) -> None:
+    """List the methods, or one method's options with default, meaning and the paper's equation.
+
+    Example: mmcli methods attention
+    """
+    _finish(import_module("mmcli.stages.catalogue").methods(name), json_)
+
+
+@app.command("imputers", rich_help_panel="Look up")
+def imputers(name: NAME = None, json_: JSON = False) -> None:
+    """List the imputers, or one imputer's options.
+
+    Example: mmcli imputers mice
+    """
+    _finish(import_module("mmcli.stages.catalogue").imputers(name), json_)
+
+
+@app.command("encoders", rich_help_panel="Look up")
+def encoders(name: NAME = None, json_: JSON = False) -> None:
+    """List the encoders with dimension, input size, licence note and where their weights are looked for.
+
+    Example: mmcli encoders efficientnet-lite0
+    """
+    _finish(import_module("mmcli.stages.catalogue").encoders(name), json_)
+
+
+@cohort_app.command("init")
+def cohort_init(
+    table: Annotated[
+        Path, typer.Argument(show_default=False, metavar="PATIENTS.csv", help="The table with a row a patient.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(show_default=False, help="The YAML to write; default cohort.yaml beside the table.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    json_: JSON = False,
+) -> None:
+    """Write a cohort's YAML from what a table holds, with a comment on each guess.
+
+    Example: mmcli cohort init patients.csv
+    """
+    _finish(import_module("mmcli.stages.cohort").init(table, out, force), json_)
+
+
+@cohort_app.command("check")
+def cohort_check(
+    cohort: Annotated[Path, typer.Argument(show_default=False, metavar="COHORT", help="The cohort's YAML file.")],
+    root: Annotated[
+        Path | None, typer.Option(show_default=False, help="Folder that its paths are relative to.")
+    ] = None,
+    json_: JSON = False,
+) -> None:
+    """Report everything that is wrong with a cohort at once; exit code 5 when something is.
+
+    Example: mmcli cohort check cohort.yaml
+    """
+    _finish(import_module("mmcli.stages.cohort").check(cohort, root), json_)
+
+
+@store_app.command("info")
+def store_info(stores: STORES, json_: JSON = False) -> None:
+    """Say what stores hold: patients, labels, fold sets, modalities, tables.
+
+    Example: mmcli store info features.h5
+    """
+    _finish(import_module("mmcli.stages.store").info(stores), json_)
+
+
+@store_app.command("verify")
+def store_verify(stores: STORES, json_: JSON = False) -> None:
+    """Read every byte again and compare it with the store's own checksums; exit code 4 on damage.
+
+    Example: mmcli store verify features.h5
+    """
+    _finish(import_module("mmcli.stages.store").verify(stores), json_)
+
+
+@store_app.command("pack")
+def store_pack(
+    stores: STORES,
+    out: Annotated[Path, typer.Option(show_default=False, metavar="FILE.h5", help="The feature store to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    json_: JSON = False,
+) -> None:
+    """Make one store of several, or of all shards of one.
+
+    Example: mmcli store pack features.shard-*.h5 --out features.h5
+    """
+    _finish(import_module("mmcli.stages.store").pack(stores, out, force), json_)
+
+
+@store_app.command("export")
+def store_export(
+    stores: STORES,
+    modality: Annotated[str, typer.Option(show_default=False, help="The modality whose features are written.")],
+    out: Annotated[Path, typer.Option(show_default=False, metavar="DIR|FILE.npz", help="What to write.")],
+    layout: Annotated[str, typer.Option(metavar="stamp|npz", help="How the features are laid out.")] = "npz",
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
+    json_: JSON = False,
+) -> None:
+    """Write a modality's features in another tool's layout.
+
+    Example: mmcli store export features.h5 --modality slide --layout stamp --out stamp-features
+    """
+    _finish(import_module("mmcli.stages.store").export(stores, modality, layout, out, force), json_)
+
+
+store_app.command("import")(
+    command(SETTINGS["store import"], lambda settings: _finish(_import_features(settings), settings.json_))
+)
+
+
+def _import_features(settings: Settings) -> Any:
+    return import_module("mmcli.stages.store").import_features(settings)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as Slurm sends it before a job's end: unwinds like Ctrl-C, so that files are closed."""
+
+
+def _on_sigterm(_signal: int, _frame: Any) -> NoReturn:
+    raise _Terminated
+
+
+def main() -> None:
+    """The console script: runs the app, turns every known error into one line and its exit code."""
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    sys.exit(_guarded(sys.argv[1:]))
+
+
+def _guarded(arguments: list[str]) -> int:
+    try:
+        result = app(arguments, standalone_mode=False, prog_name="mmcli")
+        return int(result or 0)
+    except typer.Exit as end:
+        return end.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return _say("interrupted; the same command goes on where it was", 130)
+    except _Terminated:
+        return _say("terminated; the same command goes on where it was", 143)
+    except ClickException as error:
+        return _say(_click_line(error), WRONG_REQUEST)
+    except MmcliError as error:
+        return _say(str(error), error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" ({error.filename})" if error.filename else ""
+            return _say(
+                f"the disk is full{where}: make room, then the same command goes on where it was", WRONG_REQUEST
+            )
+        traceback.print_exc()
+        return FAULT
+    except Exception:
+        traceback.print_exc()
+        return _say("this is a fault of mmcli, not of your request: please report it with the lines above", FAULT)
+
+
+def _say(line: str, code: int) -> int:
+    print(f"mmcli: {line}", file=sys.stderr)
+    return code
+
+
+def _click_line(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    hint = f" (see `{context.command_path} --help`)" if context else ""
+    return (" ".join(error.format_message().split()) or "a command is missing") + hint
+
+
+if __name__ == "__main__":
+    main()

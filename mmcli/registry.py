@@ -1,0 +1,59 @@
+"""One registry for methods, imputers, encoders and metrics: a name, and where its object is imported from."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from mmcli.errors import RequestError
+
+
+class Registry:
+    """Names of one kind of plug-in, imported only when one is asked for.
+
+    `builtin` maps a name to "module:attribute". Third-party packages add names by an entry point of the
+    group `group`; a name that exists twice is an error.
+    """
+
+    def __init__(self, kind: str, group: str, builtin: dict[str, str]) -> None:
+        self.kind = kind
+        self.group = group
+        self._builtin = builtin
+
+    def _entries(self) -> dict[str, EntryPoint]:
+        entries = {name: EntryPoint(name, value, self.group) for name, value in self._builtin.items()}
+        for entry in entry_points(group=self.group):
+            if entry.name in entries and entries[entry.name].value != entry.value:
+                raise RequestError(
+                    f"two packages register the {self.kind} {entry.name!r} ({entries[entry.name].value} and "
+                    f"{entry.value}): uninstall one of them"
+                )
+            entries[entry.name] = entry
+        return entries
+
+    def names(self) -> list[str]:
+        """All registered names, built-in ones first and in their order."""
+        return list(self._entries())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries()
+
+    def get(self, name: str) -> Any:
+        """The object registered under `name`; RequestError names the nearest ones when there is none."""
+        entries = self._entries()
+        if name not in entries:
+            raise RequestError(f"unknown {self.kind} {name!r}{did_you_mean(name, list(entries))}")
+        entry = entries[name]
+        if name in self._builtin:
+            module, _, attribute = entry.value.partition(":")
+            return getattr(import_module(module), attribute)
+        return entry.load()
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    """The tail of an error line about an unknown name: the nearest known one, and all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (there are: {', '.join(known) or 'none'})"

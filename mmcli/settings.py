@@ -1,0 +1,396 @@
+"""Typed settings of every stage.
+
+An option exists once, here: its type, default, unit, help text and panel. The command line (`cli.py`), the settings
+file and Python callers all fill these classes, and a run's settings.yaml is one of them written out.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from mmcli.errors import RequestError
+
+INPUT, TRAINING, OUTPUT, MACHINE = "Input", "Training", "Output", "Machine"
+STAGE = "What to do"
+
+
+def _comma_list(value: Any) -> Any:
+    if isinstance(value, str):
+        return [item.strip() for item in value.split(",") if item.strip()]
+    return value
+
+
+def _int_ranges(value: Any) -> Any:
+    if isinstance(value, int):
+        return [value]
+    if not isinstance(value, str):
+        return value
+    numbers: list[int] = []
+    for item in _comma_list(value):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", item)
+        if not match:
+            raise ValueError(f"{item!r} is neither a number nor a range; write for example 0-4 or 0,2")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"the range {item!r} runs backwards; write {last}-{first}")
+        numbers += range(first, last + 1)
+    return list(dict.fromkeys(numbers))
+
+
+def _assignments(value: Any) -> Any:
+    """`a=1` (repeated, or a mapping in a settings file) to {"a": "1"}; a bare value goes under ""."""
+    if isinstance(value, dict):
+        return {str(k): _text(v) for k, v in value.items()}
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        return value
+    pairs: dict[str, str] = {}
+    for item in value:
+        name, equals, given = str(item).partition("=")
+        name, given = (name.strip(), given.strip()) if equals else ("", name.strip())
+        if name in pairs:
+            raise ValueError(f"{name or 'the value for all'!r} is given twice")
+        if not given:
+            raise ValueError(f"{item!r} has no value; write NAME=VALUE")
+        pairs[name] = given
+    return pairs
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return ",".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+CommaList = Annotated[list[str], BeforeValidator(_comma_list)]
+IntRanges = Annotated[list[int], BeforeValidator(_int_ranges)]
+PerModality = Annotated[dict[str, str], BeforeValidator(_assignments)]
+
+
+def option(default: Any, help: str, panel: str = STAGE, *, request: bool = True, metavar: str = "") -> Any:
+    """A setting with its help text. `request=False`: it does not change what is made (workers, device ...)."""
+    extra: dict[str, Any] = {"panel": panel, "request": request, "metavar": metavar}
+    return Field(default, description=help, json_schema_extra=extra, validate_default=False)
+
+
+def required(help: str, panel: str = STAGE, *, request: bool = True, metavar: str = "", argument: bool = False) -> Any:
+    """A setting without a default: a positional argument, or an option that must be given."""
+    extra: dict[str, Any] = {"panel": panel, "request": request, "metavar": metavar, "argument": argument}
+    return Field(description=help, json_schema_extra=extra)
+
+
+class Settings(BaseModel):
+    """What every command takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    command: ClassVar[str]
+    example: ClassVar[str]
+
+    seed: int = option(0, "Seed of everything drawn at random.", OUTPUT)
+    device: Literal["auto", "cpu", "cuda"] = option("auto", "Where tensors live.", MACHINE, request=False)
+    workers: int = option(0, "Processes or threads; 0 = the cores that the job was given.", MACHINE, request=False)
+    memory: str = option(
+        "",
+        "Memory that cached latents may take, e.g. 8G; default half of what is free.",
+        MACHINE,
+        request=False,
+        metavar="SIZE",
+    )
+    force: bool = option(False, "Replace the output when it holds another request.", OUTPUT, request=False)
+    dry_run: bool = option(False, "Check everything, say what would be done, write nothing.", OUTPUT, request=False)
+    quiet: bool = option(False, "No progress on stderr.", OUTPUT, request=False)
+    json_: bool = option(False, "The result as JSON on stdout, for programs.", OUTPUT, request=False)
+
+    def request(self) -> dict[str, Any]:
+        """What was asked, as canonical JSON values: without the options that only say how to compute it."""
+        fields = type(self).model_fields
+        names = {n for n, f in fields.items() if (f.json_schema_extra or {}).get("request", True)}  # type: ignore[union-attr]
+        return {k: v for k, v in self.model_dump(mode="json").items() if k in names}
+
+
+class _Failures(Settings):
+    allow_failures: str = option(
+        "", "End with exit code 0 although some patients failed: 'any', or at most this number of patients.",
+        OUTPUT, request=False, metavar="N|any",
+    )  # fmt: skip
+    retry_failed: bool = option(False, "Try the patients again that failed in an earlier run.", OUTPUT, request=False)
+    shard: str = option(
+        "",
+        "Do the i-th of n parts of the patients (0-based), or 'slurm': the array's own numbers.",
+        MACHINE,
+        metavar="I/N|slurm",
+    )
+    compression: Literal["none", "gzip", "lzf"] = option("none", "Compression of the store's large arrays.", OUTPUT)
+
+
+class PreprocessSettings(_Failures):
+    """Turn raw files into something that an encoder can read: tile coordinates, volume crops, clean tables."""
+
+    command: ClassVar[str] = "preprocess"
+    example: ClassVar[str] = "mmcli preprocess cohort.yaml --out prepared.h5"
+
+    cohort: Path = required("The cohort's YAML file.", INPUT, request=False, argument=True, metavar="COHORT")
+    out: Path = required("The feature store to write.", OUTPUT, request=False, metavar="FILE.h5")
+    root: Path | None = option(
+        None, "Folder that the cohort's paths are relative to; default the YAML's own.", INPUT, request=False
+    )
+    modalities: CommaList = option([], "Only these modalities of the cohort; default all.", INPUT, metavar="A,B")
+    mpp: PerModality = option(
+        {},
+        "MPP of a slide modality's level 0 in µm per pixel, over what the files say.",
+        "Slides",
+        metavar="[MODALITY=]MPP",
+    )
+    target_mpp: PerModality = option(
+        {"": "0.5"},
+        "MPP at which tiles are read, in µm per pixel; 'native' = level 0.",
+        "Slides",
+        metavar="[MODALITY=]MPP",
+    )
+    tile_px: PerModality = option(
+        {"": "224"}, "Side of a tile in pixels at the target MPP.", "Slides", metavar="[MODALITY=]PX"
+    )
+    min_tissue: PerModality = option(
+        {"": "0.5"}, "Least share of a tile that is tissue, 0 to 1.", "Slides", metavar="[MODALITY=]SHARE"
+    )
+    spacing: PerModality = option(
+        {"": "2,2,2"}, "Voxel size x,y,z in mm that volumes are resampled to.", "Volumes", metavar="[MODALITY=]X,Y,Z"
+    )
+    crop: PerModality = option(
+        {"": "48,64,64"},
+        "Size z,y,x in voxels of the crop around the mask (or the centre).",
+        "Volumes",
+        metavar="[MODALITY=]Z,Y,X",
+    )
+    window: PerModality = option(
+        {"": "-1000,1000"},
+        "Intensities low,high that are kept (HU for CT); outside is clipped.",
+        "Volumes",
+        metavar="[MODALITY=]LOW,HIGH",
+    )
+
+
+class _Stores(Settings):
+    stores: list[Path] = required(
+        "Feature stores, joined by patient id; the first one fixes the patients.",
+        INPUT,
+        request=False,
+        argument=True,
+        metavar="STORE...",
+    )
+    cohort: Path | None = option(
+        None, "A cohort whose labels, group and folds replace the stores' own.", INPUT, request=False
+    )
+    root: Path | None = option(None, "Folder that the cohort's paths are relative to.", INPUT, request=False)
+
+
+class ExtractSettings(_Failures, _Stores):
+    """Run encoders once over the prepared pixels and keep their latents in a feature store."""
+
+    command: ClassVar[str] = "extract-features"
+    example: ClassVar[str] = (
+        "mmcli extract-features prepared.h5 --encoder slide=efficientnet-lite0 "
+        "--encoder ct=intensity-statistics --out features.h5"
+    )
+
+    out: Path = required("The feature store to write.", OUTPUT, request=False, metavar="FILE.h5")
+    encoder: PerModality = required(
+        "The encoder of a modality (`mmcli encoders` lists them); slide@NAME makes a second one.",
+        metavar="MODALITY=ENCODER",
+    )
+    weights: PerModality = option(
+        {}, "Weights of a modality's encoder: a safetensors or state-dict file.", request=False, metavar="MODALITY=FILE"
+    )
+    random_weights: bool = option(False, "Let encoders without weights start from random ones; recorded in the store.")
+    set: PerModality = option(
+        {}, "An encoder's own option (`mmcli encoders NAME` lists them).", metavar="[MODALITY.]NAME=VALUE"
+    )
+    batch: int = option(32, "Instances in one call of an encoder.")
+    dtype: Literal["float16", "float32"] = option("float16", "Precision of the stored latents.", OUTPUT)
+
+
+class ImputeSettings(_Stores):
+    """Fill the holes of a table, fitted on each fold's training patients alone."""
+
+    command: ClassVar[str] = "impute"
+    example: ClassVar[str] = "mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5"
+
+    out: Path = required("The feature store to write.", OUTPUT, request=False, metavar="FILE.h5")
+    table: str = required("The table whose holes are filled.", metavar="TABLE")
+    method: str = option("mice", "The imputer (`mmcli imputers` lists them).", metavar="NAME")
+    name: str = option("", "Name of the imputation in the store; default the method's.", metavar="NAME")
+    folds: str = option("", "The fold set; default the only one.", metavar="SET")
+    imputations: int = option(1, "Draws for each hole; more than one is multiple imputation.")
+    answer: Literal["mean", "median", "draw"] = option("mean", "What a filled cell is.")
+    set: PerModality = option({}, "An imputer's own option (`mmcli imputers NAME` lists them).", metavar="NAME=VALUE")
+
+
+class TrainSettings(_Stores):
+    """What all training commands take."""
+
+    out: Path = required("The run's directory.", OUTPUT, request=False, metavar="DIR")
+    label: CommaList = option([], "The label to predict; several with commas.", metavar="TASK[,TASK]")
+    folds: str = option("", "The fold set; default the only one.", TRAINING, metavar="SET")
+    seeds: IntRanges = option([0], "Seeds, as numbers and ranges; each trains every fold.", TRAINING, metavar="0-4")
+    only_folds: IntRanges = option([], "Train only these folds of the set now.", TRAINING, request=False, metavar="0,2")
+    only_seeds: IntRanges = option([], "Train only these seeds now.", TRAINING, request=False, metavar="1")
+    imputer: str = option(
+        "", "Name of the imputation that fills tables; default none: holes get the training mean.", metavar="NAME"
+    )
+    withhold: PerModality = option(
+        {}, "Hide a modality from this share (0 to 1) of the patients.", metavar="MODALITY=SHARE"
+    )
+    set: PerModality = option(
+        {}, "A method's own option (`mmcli methods NAME` lists them).", TRAINING, metavar="NAME=VALUE"
+    )
+
+
+class TeacherSettings(TrainSettings):
+    """Train a model on all modalities: the teacher, or a baseline."""
+
+    command: ClassVar[str] = "train-teacher"
+    example: ClassVar[str] = (
+        "mmcli train-teacher features.h5 --label relapse --folds cv --seeds 0-4 --method attention --out runs/teacher"
+    )
+
+    method: str = option("attention", "The method (`mmcli methods` lists them).", metavar="NAME")
+    modalities: CommaList = option([], "Only these modalities and tables; default all.", INPUT, metavar="A,B")
+
+
+class DistillSettings(TrainSettings):
+    """Train a student that needs fewer modalities than its teacher."""
+
+    command: ClassVar[str] = "distill"
+    example: ClassVar[str] = (
+        "mmcli distill features.h5 --teacher runs/teacher --modalities ct --method kd --out runs/student"
+    )
+
+    teacher: Path = required(
+        "The teacher's run; its label, folds and seeds are the default.", INPUT, request=False, metavar="RUN"
+    )
+    method: str = option("kd", "The method (`mmcli methods` lists them).", metavar="NAME")
+    modalities: CommaList = required("What the student needs.", INPUT, metavar="A,B")
+
+
+class GuideSettings(TrainSettings):
+    """Train a model of an inferior modality that is guided by a superior one."""
+
+    command: ClassVar[str] = "train-guide"
+    example: ClassVar[str] = (
+        "mmcli train-guide features.h5 --label relapse --superior slide --inferior ct "
+        "--method deep-guide --out runs/guide"
+    )
+
+    superior: str = required("The modality that performs better, seen in training only.", INPUT, metavar="MODALITY")
+    inferior: str = required(
+        "The modality that is easier to acquire, all that the model needs.", INPUT, metavar="MODALITY"
+    )
+    method: str = option("deep-guide", "The method (`mmcli methods` lists them).", metavar="NAME")
+
+
+class PredictSettings(Settings):
+    """Predict new patients, who need no label, with all parts of a run."""
+
+    command: ClassVar[str] = "predict"
+    example: ClassVar[str] = "mmcli predict runs/student new-features.h5 --out predictions.csv"
+
+    run: Path = required("The run, or one part of it.", INPUT, request=False, argument=True, metavar="RUN")
+    stores: list[Path] = required(
+        "Feature stores of the new patients.", INPUT, request=False, argument=True, metavar="STORE..."
+    )
+    out: Path = required("The table to write.", OUTPUT, request=False, metavar="FILE.csv")
+
+
+class EvaluateSettings(Settings):
+    """Compare runs: metrics with intervals, figures, a report."""
+
+    command: ClassVar[str] = "evaluate"
+    example: ClassVar[str] = "mmcli evaluate runs/teacher runs/student --bootstrap-ci --out report"
+
+    runs: list[Path] = required(
+        "Runs, or tables with patient_id, label and p_<class> columns.",
+        INPUT,
+        request=False,
+        argument=True,
+        metavar="RUN...",
+    )
+    out: Path = required("The report's directory.", OUTPUT, request=False, metavar="DIR")
+    label: CommaList = option([], "Only these tasks; default all that the runs share.", INPUT, metavar="TASK[,TASK]")
+    split: Literal["test", "validation", "train"] = option("test", "The patients that are evaluated.", INPUT)
+    partial: bool = option(False, "Evaluate a run although parts of it are missing.", INPUT)
+    reference: Path | None = option(
+        None, "The run that the others are compared with.", INPUT, request=False, metavar="RUN"
+    )
+    bootstrap_ci: bool = option(False, "Confidence intervals by a bootstrap over patients.", "Intervals")
+    resamples: int = option(2000, "Bootstrap resamples.", "Intervals")
+    confidence: float = option(0.95, "Level of the intervals, between 0 and 1.", "Intervals")
+
+
+class DemoSettings(Settings):
+    """Make a small cohort, run all commands on it and compare the models: no files and no network needed."""
+
+    command: ClassVar[str] = "demo"
+    example: ClassVar[str] = "mmcli demo"
+
+    out: Path = option(
+        Path("mmcli-demo"), "Folder for the made cohort, the stores, the runs and the report.", OUTPUT, metavar="DIR"
+    )
+    patients: int = option(96, "Number of made patients.")
+
+
+class StoreImportSettings(Settings):
+    """Turn features that another tool made into a feature store."""
+
+    command: ClassVar[str] = "store import"
+    example: ClassVar[str] = (
+        "mmcli store import features/ --layout stamp --modality slide --cohort cohort.yaml --out slide.h5"
+    )
+
+    folder: Path = required("Folder or file with the features.", INPUT, request=False, argument=True, metavar="PATH")
+    layout: Literal["stamp", "npz"] = required("How they are laid out.", INPUT, metavar="stamp|npz")
+    modality: str = required("The modality's name in the store.", INPUT, metavar="NAME")
+    cohort: Path = required("The cohort that the patients belong to.", INPUT, request=False)
+    root: Path | None = option(None, "Folder that the cohort's paths are relative to.", INPUT, request=False)
+    mpp: float | None = option(None, "MPP of level 0 in µm per pixel, where the layout and the cohort lack it.", INPUT)
+    out: Path = required("The feature store to write.", OUTPUT, request=False, metavar="FILE.h5")
+    compression: Literal["none", "gzip", "lzf"] = option("none", "Compression of the store's large arrays.", OUTPUT)
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    s.command: s
+    for s in (PreprocessSettings, ExtractSettings, ImputeSettings, TeacherSettings, DistillSettings, GuideSettings,
+              EvaluateSettings, PredictSettings, DemoSettings, StoreImportSettings)
+}  # fmt: skip
+
+
+def fill(kind: type[Settings], given: dict[str, Any], origin: str = "") -> Any:
+    """Build settings from plain values; what is wrong becomes one RequestError that names the options."""
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise RequestError(origin + "; ".join(_problem(kind, e) for e in error.errors())) from None
+
+
+def flag(name: str) -> str:
+    """The option of a setting: dry_run -> --dry-run, json_ -> --json."""
+    return "--" + name.strip("_").replace("_", "-")
+
+
+def _problem(kind: type[Settings], error: Any) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    field = kind.model_fields.get(name)
+    extra: Any = (field.json_schema_extra if field else None) or {}
+    shown = extra.get("metavar") or name.upper() if extra.get("argument") else flag(name)
+    if error["type"] == "missing":
+        return f"{shown} is missing: {field.description if field else ''} For example: {kind.example}"
+    if error["type"] == "extra_forbidden":
+        from mmcli.registry import did_you_mean
+
+        return f"unknown option {name!r}{did_you_mean(name, [n.strip('_') for n in kind.model_fields])}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{shown}: {message[:1].lower()}{message[1:]} (given: {error['input']!r})"
