@@ -59,7 +59,7 @@ class Spool:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RequestError(f"another process is making {out} now; wait for it, or give another --out") from None
-        if not (self.folder / "request.json").exists():
+        if spool_request(out) is None:
             publish_json(self.folder / "request.json", request)
         self._read_journal()
 
@@ -208,10 +208,12 @@ def spool_folder(out: Path) -> Path:
 
 
 def spool_request(out: Path) -> dict[str, Any] | None:
-    """The request of an interrupted output, None where there is none."""
-    path = spool_folder(out) / "request.json"
+    """The request of an interrupted output, None where there is none or nothing was collected for it."""
+    folder = spool_folder(out)
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not (folder / "journal.jsonl").stat().st_size:
+            return None
+        content: dict[str, Any] = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return None
     return content

@@ -1,0 +1,62 @@
+"""What a stage returns, and the one rule about outputs that exist already."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmcli.errors import DONE, RequestError
+from mmcli.files import canonical_json
+
+
+@dataclass
+class Outcome:
+    """A stage's result: one line for people, rows for a table, data for programs, the exit code."""
+
+    message: str
+    data: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    exit_code: int = DONE
+
+
+def is_done(out: Path, request: dict[str, Any], existing: dict[str, Any] | None, force: bool) -> bool:
+    """Whether `out` holds the answer to `request` already.
+
+    `existing` is the request that the output was made for, None where there is no output. Another request on the
+    same output is refused with the difference named; `force` says that it may be replaced.
+    """
+    if existing is None or force:
+        return False
+    if canonical_json(existing) == canonical_json(request):
+        return True
+    raise RequestError(
+        f"{out} holds the answer to another request ({difference(existing, request)}); "
+        "give another --out, or --force to replace it"
+    )
+
+
+def difference(old: Any, new: Any, name: str = "") -> str:
+    """The first few settings in which two requests differ, as text."""
+    return "; ".join(_differences(old, new, name)[:4]) or "nothing differs"
+
+
+def _differences(old: Any, new: Any, name: str) -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{name}.{k}".strip("."))]
+    return [] if old == new else [f"{name}: {_short(old)} there, {_short(new)} now"]
+
+
+def _short(value: Any) -> str:
+    text = canonical_json(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a whole directory, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
