@@ -1,0 +1,162 @@
+"""What an encoder is: pixels in, one float32 latent an instance out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mmcli.errors import RequestError, UnreadableError
+from mmcli.registry import did_you_mean
+
+TWO_D = frozenset({"slide", "image"})
+VOLUME = frozenset({"volume"})
+
+
+class EncoderOptions(BaseModel):
+    """An encoder's own options (`--set name=value`); `mmcli encoders NAME` lists them with default and meaning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class EncoderRequest:
+    """What was asked of an encoder: `weights` is a file or a folder, `device` "cpu" or "cuda[:i]"."""
+
+    name: str
+    weights: Path | None = None
+    random_weights: bool = False
+    seed: int = 0
+    options: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+class NotFiniteError(UnreadableError):
+    """Some latents of a call are NaN or infinite; `rows` are their indices in that call."""
+
+    def __init__(self, encoder: str, rows: list[int]) -> None:
+        self.rows = rows
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        super().__init__(
+            f"encoder {encoder} gave NaN or infinite features for {len(rows)} instance(s) (row {shown} of the batch): "
+            "look at the pixels; with --set precision=bfloat16 try float32"
+        )
+
+
+class Encoder(ABC):
+    """Turns instances into latents.
+
+    `kinds`: the kinds of modality it reads, {"slide", "image"} or {"volume"}. `input_size`: (h, w) or (d, h, w) that
+    pixels are resized to; () takes any size as it is. `weights_sha256`: of the weights file, "" where there are
+    none, "random:<seed>". `settings`: all else that fixes the latents, as JSON values.
+
+    A row's latent does not depend on the call it came in as long as the batch has the same shape.
+    """
+
+    Options: ClassVar[type[EncoderOptions]] = EncoderOptions
+    kinds: ClassVar[frozenset[str]]
+    summary: ClassVar[str] = ""
+    weights_note: ClassVar[str] = "--weights MODALITY=FILE"
+    licence: ClassVar[str] = "see the package that brings it"
+
+    name: str
+    dim: int
+    input_size: tuple[int, ...]
+    weights_sha256: str
+    settings: dict[str, Any]
+
+    @classmethod
+    @abstractmethod
+    def load(cls, request: EncoderRequest) -> Encoder:
+        """Make the encoder that was asked for; RequestError names the option to mend."""
+
+    @abstractmethod
+    def features(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """(n, dim) latents of checked, contiguous pixels with n > 0."""
+
+    @classmethod
+    def about(cls, name: str) -> dict[str, Any]:
+        """Its row of `mmcli encoders`, without building it; `dim` None where only building tells."""
+        return {
+            "name": name,
+            "kinds": sorted(cls.kinds),
+            "dim": getattr(cls, "dim", None),
+            "input_size": list(getattr(cls, "input_size", ())),
+            "weights": cls.weights_note,
+            "licence": cls.licence,
+            "about": cls.summary,
+            "options": option_rows(cls.Options),
+        }
+
+    def encode(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        """Latents (n, dim) float32 of n instances; n = 0 gives (0, dim).
+
+        2D: uint8 (n, h, w, 3) RGB. Volume: float32 (n, d, h, w) scaled to [0, 1] by the intensity window.
+        ValueError for another type or shape, NotFiniteError where a latent is NaN or infinite.
+        """
+        self._check(pixels)
+        if len(pixels) == 0:
+            return np.zeros((0, self.dim), np.float32)
+        features = np.ascontiguousarray(self.features(np.ascontiguousarray(pixels)), np.float32)
+        if features.shape != (len(pixels), self.dim):
+            raise RequestError(
+                f"encoder {self.name} gave latents of shape {features.shape}, not ({len(pixels)}, {self.dim}): "
+                "it cannot be used as it is"
+            )
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            raise NotFiniteError(self.name, np.flatnonzero(~finite).tolist())
+        return features
+
+    def _check(self, pixels: NDArray[Any]) -> None:
+        if self.kinds & VOLUME:
+            good, wanted = pixels.ndim == 4 and pixels.dtype == np.float32, "float32 (n, d, h, w)"
+        else:
+            good = pixels.ndim == 4 and pixels.shape[-1] == 3 and pixels.dtype == np.uint8
+            wanted = "uint8 (n, h, w, 3)"
+        if not good:
+            raise ValueError(f"encoder {self.name} takes {wanted}, not {pixels.dtype} {pixels.shape}")
+
+
+def parse_options(kind: type[EncoderOptions], given: dict[str, str], encoder: str) -> Any:
+    """Typed options of `--set` texts; everything wrong in one RequestError that names the options."""
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise RequestError("; ".join(_problems(kind, error.errors(), encoder))) from None
+
+
+def _problems(kind: type[EncoderOptions], errors: Iterable[Any], encoder: str) -> Iterable[str]:
+    for error in errors:
+        name = str(error["loc"][0]) if error["loc"] else ""
+        if error["type"] == "extra_forbidden":
+            yield f"encoder {encoder} has no option {name!r}{did_you_mean(name, list(kind.model_fields))}"
+        else:
+            message = str(error["msg"]).removeprefix("Value error, ")
+            yield f"--set {name}={error['input']}: {message[:1].lower()}{message[1:]} (encoder {encoder})"
+
+
+def option_rows(kind: type[EncoderOptions]) -> list[dict[str, Any]]:
+    """Name, accepted values, default and help text of each option."""
+    schema = kind.model_json_schema()["properties"] if kind.model_fields else {}
+    return [
+        {
+            "name": name,
+            "values": list(schema[name].get("enum", [])) or str(schema[name].get("type", "text")),
+            "default": kind.model_fields[name].get_default(call_default_factory=True),
+            "help": schema[name].get("description", ""),
+        }
+        for name in kind.model_fields
+    ]
+
+
+def no_weights(request: EncoderRequest) -> None:
+    """For encoders that compute without weights: refuse --weights rather than ignore them."""
+    if request.weights is not None:
+        raise RequestError(f"encoder {request.name} takes no weights; leave --weights {request.weights} out")

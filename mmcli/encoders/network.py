@@ -1,0 +1,123 @@
+"""Encoders that are torch networks: precision, device, determinism, and the weights that every one of them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from mmcli.encoders.base import Encoder, EncoderOptions, EncoderRequest
+from mmcli.errors import RequestError
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class NetworkOptions(EncoderOptions):
+    """Options of every encoder that is a network."""
+
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="Arithmetic of the forward pass; auto = bfloat16 on GPUs and on CPUs that have it in hardware "
+        "(AVX512-BF16, AMX), else float32. The latents then depend on the machine, and the store records which.",
+    )
+    partial: bool = Field(False, description="Load the tensors that fit and leave the others at their seeded start.")
+
+
+class NetworkEncoder(Encoder):
+    """A network in evaluation mode on a device. A subclass turns pixels into its input by `prepare`."""
+
+    model: nn.Module
+    device: torch.device
+    precision: str
+
+    def place(self, model: nn.Module, device: str, precision: str) -> None:
+        """Put the network where it runs. `precision`: "float32", "bfloat16" or "auto"."""
+        self.device = usable_device(device)
+        self.precision = resolve_precision(precision, self.device)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+
+    def prepare(self, pixels: Tensor) -> Tensor:
+        """Pixels as `encode` takes them, on the device, to the network's float32 input."""
+        raise TypeError(f"{type(self).__name__} does not say how pixels become its network's input")
+
+    def features(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
+        if not pixels.flags.writeable:
+            pixels = pixels.copy()  # torch warns of read-only memory
+        try:
+            with torch.inference_mode(), _deterministic():
+                batch = self.prepare(torch.from_numpy(pixels).to(self.device))
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                    latents = self.model(batch)
+                return np.asarray(latents.float().cpu().numpy(), np.float32)
+        except torch.OutOfMemoryError:
+            raise RequestError(
+                f"encoder {self.name}: {len(pixels)} instances at once do not fit the GPU's memory; lower --batch"
+            ) from None
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Same input, same bits: no algorithm chosen by timing, and float32 that is not TF32."""
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+
+
+def usable_device(name: str) -> torch.device:
+    """The torch device, or a RequestError where this machine has none such."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise RequestError(f"--device {name}: no such device; use cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise RequestError("--device cuda: torch sees no CUDA GPU here; use --device cpu")
+    return device
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """ "auto" to what this device computes fastest; others as they are."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if device.type == "cpu" and cpu_has_bfloat16() else "float32"
+
+
+@cache
+def cpu_has_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware: x86 AVX512-BF16 or AMX, ARM bf16. False where unknown."""
+    try:
+        text = cpuinfo.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    flags = {f for line in text.splitlines() if line.startswith(("flags", "Features")) for f in line.split()}
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def seeded(build: Callable[[], Model], seed: int) -> Model:
+    """Build a network with its starting weights drawn from `seed`, leaving torch's own generator as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def random_or_refuse(request: EncoderRequest, where: str) -> str:
+    """weights_sha256 of a network without a weights file: allowed only when asked for."""
+    if not request.random_weights:
+        raise RequestError(
+            f"encoder {request.name} has no weights: give --weights MODALITY=FILE ({where}), "
+            "or --random-weights for untrained ones"
+        )
+    return f"random:{request.seed}"

@@ -1,0 +1,170 @@
+"""What preprocess and extract-features share: patients worked through one by one, in a spool, shards and retries."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcli.errors import RequestError
+from mmcli.progress import note
+from mmcli.stages.common import failure_code, write_failures
+from mmcli.stages.outcome import Outcome, is_done, remove
+from mmcli.store import Instances, Spool, Store, spool_folder, spool_request, store_request
+
+
+def cores(workers: int) -> int:
+    """The workers that were asked for, or the cores that this job may use (its affinity, not the machine's count)."""
+    if workers < 0:
+        raise RequestError(f"--workers: {workers} is no number of workers")
+    return workers or len(os.sched_getaffinity(0))
+
+
+class Shard:
+    """The i-th of n parts of the patients: those whose row is i modulo n."""
+
+    def __init__(self, text: str, quiet: bool = False) -> None:
+        self.number, self.total = 0, 1
+        array = os.environ.get("SLURM_ARRAY_TASK_ID")
+        if not text:
+            if array is not None:
+                note(
+                    "a Slurm array is seen but not used: give --shard slurm to do one part of the patients a task",
+                    quiet,
+                )
+            return
+        if text == "slurm":
+            try:
+                first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0"))
+                step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+                number, total = (int(array or "") - first) // step, int(os.environ["SLURM_ARRAY_TASK_COUNT"])
+            except (KeyError, ValueError):
+                raise RequestError(
+                    "--shard slurm: SLURM_ARRAY_TASK_ID and _COUNT are not set; start it by sbatch --array"
+                ) from None
+        else:
+            match = re.fullmatch(r"(\d+)/(\d+)", text)
+            if not match:
+                raise RequestError(f"--shard: {text!r} is not I/N (for example 0/4) or slurm")
+            number, total = int(match[1]), int(match[2])
+        if not 0 <= number < total:
+            raise RequestError(f"--shard: part {number} of {total} does not exist; the first is 0/{total}")
+        self.number, self.total = number, total
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}" if self.total > 1 else ""
+
+    def __contains__(self, patient: int) -> bool:
+        return patient % self.total == self.number
+
+    def path(self, out: Path) -> Path:
+        """`features.h5` -> `features.shard-0-of-4.h5`; unchanged when there is one part."""
+        if self.total == 1:
+            return out
+        return out.with_name(f"{out.stem}.shard-{self.number}-of-{self.total}{out.suffix}")
+
+
+def finished(out: Path, request: dict[str, Any], settings: Any) -> Outcome | None:
+    """The outcome of an output that is there already, None where there is work to do.
+
+    An interrupted output of another request is refused like a finished one, unless --force removes it.
+    """
+    failure_code(0, settings.allow_failures)
+    if settings.force:
+        if not settings.dry_run:
+            remove(out)
+            remove(spool_folder(out))
+        return None
+    if is_done(out, request, store_request(out), settings.force):
+        failed = _failed(out)
+        if settings.retry_failed and failed:
+            return None
+        return Outcome(
+            f"{out} holds this already: nothing to do"
+            + (f" ({failed} failed; --retry-failed tries them again)" if failed else ""),
+            {"out": str(out), "done": True, "failed": failed},
+            exit_code=failure_code(failed, settings.allow_failures),
+        )
+    is_done(out, request, spool_request(out), settings.force)
+    return None
+
+
+def _failed(out: Path) -> int:
+    with Store(out) as store:
+        return sum(int(bag.failed.sum()) for bag in store.bags.values())
+
+
+@contextmanager
+def spool(out: Path, request: dict[str, Any], quiet: bool) -> Iterator[Spool]:
+    """The spool of an output: a new one, the one that an interrupted command left, or (for --retry-failed) one that
+    starts with the patients who did not fail in the finished store."""
+    resumed = spool_request(out) is not None
+    with Spool(out, request) as opened:
+        if resumed and opened.entries:
+            note(f"{out}: going on where it was ({len(opened.entries)} done)", quiet)
+        if out.exists():
+            _adopt(opened, out)
+        yield opened
+
+
+def _adopt(opened: Spool, out: Path) -> None:
+    with Store(out) as store:
+        for name, bag in store.bags.items():
+            for patient in range(len(store.patients)):
+                if (name, patient) in opened or bag.failed[patient] or not bag.present[patient]:
+                    continue
+                rows = {array: bag.rows(array, patient) for array in bag.arrays}
+                used, local = np.unique(rows.pop("source", np.empty(0, np.int32)), return_inverse=True)
+                count = int(bag.offsets[patient + 1] - bag.offsets[patient])
+                source = local.astype(np.int32) if len(used) else None
+                files = tuple(bag.sources[i] for i in used.tolist())
+                opened.add(name, patient, Instances(count, **rows, source=source, sources=files))
+
+
+def failure_rows(opened: Spool, ids: list[str]) -> list[dict[str, str]]:
+    """The rows of failures.csv."""
+    return [
+        {
+            "patient_id": ids[e.patient],
+            "modality": e.modality,
+            "path": "; ".join(s["path"] for s in e.sources),
+            "reason": e.failed,
+        }
+        for e in opened.failures()
+    ]
+
+
+def closing(out: Path, opened: Spool, ids: list[str], settings: Any, rows: list[dict[str, Any]], done: str) -> Outcome:
+    """Write failures.csv beside the output, remove the spool, and say what was made."""
+    failures = failure_rows(opened, ids)
+    listed = write_failures(out, failures)
+    opened.discard()
+    message = f"{out}: {done}"
+    if listed:
+        message += f"; {len(failures)} failed, listed in {listed}"
+        note(
+            "\n".join(f"failed: {f['patient_id']} {f['modality']}: {f['reason']}" for f in failures[:10]),
+            settings.quiet,
+        )
+    data = {"out": str(out), "failed": len(failures), "failures": failures}
+    return Outcome(message, data, rows, failure_code(len(failures), settings.allow_failures))
+
+
+def modality_rows(opened: Spool, names: Iterable[str]) -> list[dict[str, Any]]:
+    """For each modality: patients who have it, lack it, failed; instances."""
+    rows = []
+    for name in names:
+        entries = [e for e in opened.entries.values() if e.modality == name]
+        rows.append({
+            "modality": name,
+            "present": sum(e.present for e in entries),
+            "absent": sum(not e.present and not e.failed for e in entries),
+            "failed": sum(bool(e.failed) for e in entries),
+            "instances": sum(e.count for e in entries),
+        })  # fmt: skip
+    return rows
