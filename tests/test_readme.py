@@ -1,0 +1,79 @@
+"""Every command of the README runs; its file examples are what the code reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import pytest
+
+from mmcli.demo import make_cohort
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+tomllib = pytest.importorskip("tomllib")
+
+
+def blocks(kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_install_commands_name_what_exists() -> None:
+    """CI runs the second one itself; both must name extras and scripts that the project has."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    demo, tests = blocks("sh")
+    assert demo.strip() == "python3 -m venv .venv && .venv/bin/pip install '.[weights]' && .venv/bin/mmcli demo"
+    assert tests.strip() == "python3 -m venv .venv && .venv/bin/pip install '.[test]' && .venv/bin/python -m pytest"
+    assert {"weights", "test", "dev"} <= set(project["optional-dependencies"])
+    assert "mmcli" in project["scripts"]
+
+
+@pytest.fixture(scope="module")
+def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The README's tour, run line by line in a folder that has patients.csv and its files, but no cohort.yaml."""
+    folder = tmp_path_factory.mktemp("tour")
+    make_cohort(folder, 40, seed=1, quiet=True).unlink()
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (script,) = blocks("sh tour")
+    for line in script.strip().splitlines():
+        done = subprocess.run(["bash", "-c", line], cwd=folder, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+    return folder
+
+
+def test_the_tour_ends_with_a_report_and_predictions(tour: Path) -> None:
+    assert (tour / "report" / "report.html").stat().st_size > 1000
+    header, *rows = (tour / "predictions.csv").read_text().splitlines()
+    assert header.startswith("patient_id,") and len(rows) == 40
+
+
+def test_the_python_example_reads_the_store(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tour)
+    (example,) = blocks("python")
+    found: dict = {}
+    exec(compile(example, "README.md", "exec"), found)
+    assert len(found["ids"]) == len(found["roles"]) == 40
+    assert found["bag"].shape == (found["offsets"][1], 1280)
+    assert found["markers"].shape == (40, 9)
+    assert isinstance(found["store"], h5py.File)
+
+
+def test_the_cohort_example_is_read(tmp_path: Path) -> None:
+    from mmcli.cohort import read_cohort
+
+    (example,) = blocks("yaml")
+    (tmp_path / "cohort.yaml").write_text(example)
+    rows = ["patient_id,site,relapse,split,slide_path,mpp,ct_path,ct_mask,afp,cea,grade"]
+    for i in range(40):
+        relapse = ["no", "yes", "unknown"][i % 3]
+        rows.append(f"P{i},s{i % 9},{relapse},{['train', 'test'][i % 4 == 0]},,,,,{i},{2 * i},G{i % 3 + 1}")
+    (tmp_path / "patients.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "mrna.csv").write_text("patient_id,g1,g2\n" + "".join(f"P{i},{i},{i * i}\n" for i in range(30)))
+    cohort = read_cohort(tmp_path / "cohort.yaml")
+    assert list(cohort.modalities) == ["slide", "ct", "markers", "mrna"]
+    assert cohort.patients.folds["cv"].shape == (40, 25) and cohort.patients.folds["published"].shape == (40, 1)
