@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mmcli.errors import RequestError
+from mmcli.registry import did_you_mean
 from mmcli.settings import INPUT, MACHINE, OUTPUT, STAGE, TRAINING, Settings, fill, flag
 
 PANELS = [INPUT, STAGE, "Slides", "Volumes", TRAINING, "Intervals", OUTPUT, MACHINE]
@@ -124,8 +125,6 @@ def read_settings_file(file: Path, kind: type[Settings]) -> dict[str, Any]:
     plain = {"json_" if name == "json" else name: value for name, value in plain.items()}
     fill_unknown = [name for name in plain if name not in kind.model_fields]
     if fill_unknown:
-        from mmcli.registry import did_you_mean
-
         known = [name.strip("_") for name in kind.model_fields]
         raise RequestError(
             f"--settings {file}: unknown option {fill_unknown[0]!r}{did_you_mean(fill_unknown[0], known)}"

@@ -7,12 +7,14 @@ file and Python callers all fill these classes, and a run's settings.yaml is one
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from mmcli.errors import RequestError
+from mmcli.registry import did_you_mean
 
 INPUT, TRAINING, OUTPUT, MACHINE = "Input", "Training", "Output", "Machine"
 STAGE = "What to do"
@@ -389,8 +391,26 @@ def _problem(kind: type[Settings], error: Any) -> str:
     if error["type"] == "missing":
         return f"{shown} is missing: {field.description if field else ''} For example: {kind.example}"
     if error["type"] == "extra_forbidden":
-        from mmcli.registry import did_you_mean
-
         return f"unknown option {name!r}{did_you_mean(name, [n.strip('_') for n in kind.model_fields])}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{shown}: {message[:1].lower()}{message[1:]} (given: {error['input']!r})"
+
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+def fill_options(kind: type[Options], given: Mapping[str, str], owner: str) -> Options:
+    """Typed options of `--set` texts; what is wrong becomes one RequestError that names options and their owner
+    ("encoder resnet50", "method attention")."""
+    try:
+        return kind(**given)
+    except ValidationError as error:
+        raise RequestError("; ".join(_option_problem(kind, e, owner) for e in error.errors())) from None
+
+
+def _option_problem(kind: type[BaseModel], error: Any, owner: str) -> str:
+    name = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        return f"--set: {owner} has no option {name!r}{did_you_mean(name, list(kind.model_fields))}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"--set {name}={error['input']}: {message[:1].lower()}{message[1:]} ({owner})"

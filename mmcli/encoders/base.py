@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from mmcli.errors import RequestError, UnreadableError
-from mmcli.registry import did_you_mean
 
 TWO_D = frozenset({"slide", "image"})
 VOLUME = frozenset({"volume"})
@@ -122,24 +120,6 @@ class Encoder(ABC):
             wanted = "uint8 (n, h, w, 3)"
         if not good:
             raise ValueError(f"encoder {self.name} takes {wanted}, not {pixels.dtype} {pixels.shape}")
-
-
-def parse_options(kind: type[EncoderOptions], given: dict[str, str], encoder: str) -> Any:
-    """Typed options of `--set` texts; everything wrong in one RequestError that names the options."""
-    try:
-        return kind(**given)
-    except ValidationError as error:
-        raise RequestError("; ".join(_problems(kind, error.errors(), encoder))) from None
-
-
-def _problems(kind: type[EncoderOptions], errors: Iterable[Any], encoder: str) -> Iterable[str]:
-    for error in errors:
-        name = str(error["loc"][0]) if error["loc"] else ""
-        if error["type"] == "extra_forbidden":
-            yield f"encoder {encoder} has no option {name!r}{did_you_mean(name, list(kind.model_fields))}"
-        else:
-            message = str(error["msg"]).removeprefix("Value error, ")
-            yield f"--set {name}={error['input']}: {message[:1].lower()}{message[1:]} (encoder {encoder})"
 
 
 def option_rows(kind: type[EncoderOptions]) -> list[dict[str, Any]]:

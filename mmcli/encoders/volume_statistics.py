@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcli.encoders.base import VOLUME, Encoder, EncoderOptions, EncoderRequest, no_weights, parse_options
+from mmcli.encoders.base import VOLUME, Encoder, EncoderOptions, EncoderRequest, no_weights
 from mmcli.errors import RequestError
+from mmcli.settings import fill_options
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ class IntensityStatistics(Encoder):
     @classmethod
     def load(cls, request: EncoderRequest) -> IntensityStatistics:
         no_weights(request)
-        parse_options(EncoderOptions, request.options, request.name)
+        fill_options(EncoderOptions, request.options, f"encoder {request.name}")
         self = cls()
         self.name, self.weights_sha256 = request.name, ""
         self.settings = {"columns": list(COLUMNS)}

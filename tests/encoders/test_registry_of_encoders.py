@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmcli.encoders import ENCODERS, load_encoder
+from mmcli.encoders import ENCODERS, describe, load_encoder
 from mmcli.errors import RequestError
-from mmcli.stages.encoders import describe
 
 PLUGIN = '''
 import numpy as np
