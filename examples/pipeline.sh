@@ -15,7 +15,8 @@ SLIDE_ENCODER=${SLIDE_ENCODER:-efficientnet-lite0}
 mmcli cohort check cohort.yaml
 
 # 2. Raw files to tile coordinates, crops and clean tables; a file that cannot be read is listed, not fatal.
-mmcli preprocess cohort.yaml --out prepared.h5 --allow-failures 1
+#    The crop is 40 mm around the lesion (20 voxels of 2 mm), its window one for soft tissue.
+mmcli preprocess cohort.yaml --crop ct=20,20,20 --window ct=-100,200 --out prepared.h5 --allow-failures 1
 
 # 3. Heavy encoders run once.
 mmcli extract-features prepared.h5 --encoder slide=$SLIDE_ENCODER --encoder ct=intensity-statistics --out features.h5 --allow-failures 1

@@ -20,7 +20,7 @@ from mmcli.stages.outcome import Outcome, is_done
 # The same lines as in examples/pipeline.sh; $SLIDE_ENCODER is filled in.
 PIPELINE = """
 mmcli cohort check cohort.yaml
-mmcli preprocess cohort.yaml --out prepared.h5 --allow-failures 1
+mmcli preprocess cohort.yaml --crop ct=20,20,20 --window ct=-100,200 --out prepared.h5 --allow-failures 1
 mmcli extract-features prepared.h5 --encoder slide=$SLIDE_ENCODER --encoder ct=intensity-statistics --out features.h5 --allow-failures 1
 mmcli store verify prepared.h5 features.h5
 mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5

@@ -120,6 +120,20 @@ class Stores:
         """All modalities: bags that have features, then tables."""
         return [n for n, b in self.bags.items() if b.dim] + list(self.tables)
 
+    def imputed_tables(self, name: str, fold_set: str) -> list[str]:
+        """The tables whose holes an imputation of this name fills for a fold set; RequestError when there is none."""
+        tables = [
+            t for t in self.tables if any((name, fold_set) in f.imputations(t) for f in self.files if t in f.tables)
+        ]
+        if not tables:
+            there = sorted({f"{n} for {s}" for f in self.files for t in f.tables for n, s in f.imputations(t)})
+            raise RequestError(
+                f"--imputer: no imputation {name!r} for {fold_set!r} in these stores (there are: "
+                f"{', '.join(there) or 'none'}); make it with `mmcli impute {self.files[0].path} --table "
+                f"{next(iter(self.tables), 'TABLE')} --method {name} --folds {fold_set} --out imputed.h5`"
+            )
+        return tables
+
     def filled(self, table: str, name: str, fold_set: str, fold: int) -> NDArray[np.float64]:
         """A table's values with one fold's imputations in its holes: (m, n, f); NaN where nothing was imputed."""
         own = self.tables[table]

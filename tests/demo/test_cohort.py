@@ -9,7 +9,7 @@ import numpy as np
 import openslide
 import pandas as pd
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import yaml
 
 from mmcli.cohort import read_cohort

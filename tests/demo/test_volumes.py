@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from mmcli.demo.tables import draw_patients
 from mmcli.demo.volumes import ORIENTATIONS, SHAPE, draw_volume, write_volume

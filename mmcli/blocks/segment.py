@@ -1,0 +1,33 @@
+"""Sums, means and softmax over the bags of a packed batch: no padding, whatever the bags' lengths.
+
+In all of them `owner` (N,) int64 says which of `n` bags each of the N instances belongs to. A bag without instances
+gives zeros.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def segment_sum(values: Tensor, owner: Tensor, n: int) -> Tensor:
+    """Sum of each bag: (N, ...) to (n, ...)."""
+    return values.new_zeros((n, *values.shape[1:])).index_add(0, owner, values)
+
+
+def segment_mean(values: Tensor, owner: Tensor, n: int) -> Tensor:
+    """Mean of each bag: (N, ...) to (n, ...)."""
+    counts = owner.bincount(minlength=n).clamp(min=1).to(values.dtype)
+    return segment_sum(values, owner, n) / counts.view(n, *[1] * (values.dim() - 1))
+
+
+def segment_softmax(scores: Tensor, owner: Tensor, n: int) -> Tensor:
+    """Softmax of the scores (N, ...) within each bag; the same shape, each bag's weights sum to 1.
+
+    The largest score of a bag is subtracted first, so that no exponential overflows; it takes no part in the gradient,
+    which it cannot change.
+    """
+    index = owner.view(-1, *[1] * (scores.dim() - 1)).expand_as(scores)
+    largest = scores.new_zeros((n, *scores.shape[1:]))
+    largest = largest.scatter_reduce(0, index, scores.detach(), "amax", include_self=False)
+    weights = (scores - largest[owner]).exp()
+    return weights / segment_sum(weights, owner, n)[owner]

@@ -1,0 +1,331 @@
+"""What train-teacher, distill and train-guide have in common: check the request, train the missing parts of a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmcli import __version__
+from mmcli.errors import RequestError
+from mmcli.files import canonical_json
+from mmcli.methods import METHODS
+from mmcli.progress import note
+from mmcli.registry import did_you_mean
+from mmcli.settings import TrainSettings
+from mmcli.stages.common import choose_fold_set, choose_label
+from mmcli.stages.outcome import Outcome, is_done, remove
+from mmcli.store import Stores
+from mmcli.store.parts import TEST, TRAIN, UNUSED, VALIDATION
+from mmcli.training.data import CohortData, PartData, data_spec, fit_preparation, fit_tasks, load_cohort
+from mmcli.training.engine import PartName, Trainer
+from mmcli.training.memory import latents_budget
+from mmcli.training.method import Method, method_settings
+from mmcli.training.part import Fitted, write_part
+from mmcli.training.predicting import answer, predictions_frame, validation_auc
+from mmcli.training.run import missing_parts, part_folder, read_run, settings_text, write_once
+from mmcli.training.seeds import derive, reproducible
+from mmcli.training.withhold import withhold_shares
+
+Roles = NDArray[np.int8]
+Extra = Callable[[PartName], dict[str, Tensor]]
+LARGE_BAGS = 100_000  # numbers a patient
+NOT_KEPT = {"force", "dry_run", "quiet", "json_", "only_folds", "only_seeds"}
+
+
+@dataclass
+class Plan:
+    """A checked request: everything that is needed to train the parts of a run."""
+
+    settings: Any
+    stage: str
+    stores: Stores
+    method: type[Method]
+    options: Any
+    modalities: list[str]
+    roles: dict[str, str]
+    tasks: list[str]
+    fold_set: str
+    extra: Extra | None = None
+    request: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folds(self) -> Roles:
+        """(n, K) the fold set."""
+        return self.stores.patients.folds[self.fold_set]
+
+    def parts(self, folds: list[int], seeds: list[int]) -> list[PartName]:
+        """The grid, fold by fold."""
+        return [PartName(self.fold_set, k, s, self.settings.seed) for k in folds for s in seeds]
+
+
+def choose_method(name: str, stage: str) -> type[Method]:
+    """The method of that name; RequestError when it is not one of this stage's."""
+    method: type[Method] = METHODS.get(name)
+    if stage not in method.stages:
+        fitting = [n for n in METHODS.names() if stage in METHODS.get(n).stages]
+        raise RequestError(
+            f"--method: {name!r} is a method of {', '.join(sorted(method.stages))}, not of {stage} "
+            f"(there are: {', '.join(fitting)})"
+        )
+    return method
+
+
+def choose_modalities(stores: Stores, names: list[str], option: str = "--modalities") -> list[str]:
+    """The named modalities in the stores' order, all without names; each checked for features."""
+    known = [*stores.bags, *stores.tables]
+    for name in names:
+        if name not in known:
+            raise RequestError(f"{option}: unknown modality {name!r}{did_you_mean(name, known)}")
+        if name not in stores.tables:
+            stores.bag(name)
+    chosen = [n for n in stores.names() if not names or n in names]
+    if not chosen:
+        bare = next(iter(stores.bags), None)
+        if bare is not None:
+            stores.bag(bare)
+        raise RequestError("the stores hold no modality to learn from")
+    return chosen
+
+
+def make_plan(
+    settings: TrainSettings,
+    stage: str,
+    stores: Stores,
+    modalities: list[str],
+    roles: dict[str, str],
+) -> Plan:
+    """Check a request against the stores; RequestError says what is wrong with it."""
+    method = choose_method(settings.method, stage)  # type: ignore[attr-defined]
+    options = method_settings(method, settings.set)
+    fold_set = choose_fold_set(stores, settings.folds)
+    tasks = settings.label
+    if not tasks:
+        labels = list(stores.patients.labels)
+        if len(labels) != 1:
+            several = f"choose one of {', '.join(labels)}, or several with commas"
+            raise RequestError(f"--label: {several if labels else 'the stores have none: give a --cohort with labels'}")
+        tasks = labels
+    for task in tasks:
+        choose_label(stores, task)
+    withhold_shares(settings.withhold, modalities)
+    count = stores.patients.folds[fold_set].shape[1]
+    if wrong := [k for k in settings.only_folds if k >= count]:
+        raise RequestError(f"--only-folds: there is no fold {wrong[0]} in {fold_set!r} (0 to {count - 1})")
+    if wrong := [s for s in settings.only_seeds if s not in settings.seeds]:
+        raise RequestError(f"--only-seeds: {wrong[0]} is not one of --seeds {','.join(map(str, settings.seeds))}")
+    plan = Plan(settings, stage, stores, method, options, modalities, roles, tasks, fold_set)
+    plan.request = settings.request() | {
+        "label": tasks,
+        "folds": fold_set,
+        "modalities": modalities,
+        "stores": stores.fingerprints,
+        "patients": _patients_digest(plan),
+    }
+    return plan
+
+
+def _patients_digest(plan: Plan) -> str:
+    """What the labels and folds were, as they may come from a cohort given anew."""
+    patients = plan.stores.patients
+    labels = {t: [patients.labels[t].classes, patients.labels[t].values.tolist()] for t in plan.tasks}
+    return f"{derive(canonical_json([patients.ids, labels, plan.folds.tolist()])):016x}"
+
+
+def check_folds(plan: Plan, data: CohortData, folds: list[int]) -> list[str]:
+    """RequestError names a fold that cannot be trained or tested; returns notes on what is thin but goes on."""
+    notes = []
+    for k in folds:
+        roles, where = plan.folds[:, k], f"fold {k} of {plan.fold_set!r}"
+        for task, label in data.tasks.items():
+            counts = {
+                role: np.bincount(label.values[(roles == role) & (label.values >= 0)], minlength=len(label.classes))
+                for role in (TRAIN, VALIDATION, TEST)
+            }
+            lacking = [c for c, n in zip(label.classes, counts[TRAIN], strict=True) if not n]
+            if lacking:
+                raise RequestError(
+                    f"{where} has no training patient of class {lacking[0]!r} of {task}; make folds that are "
+                    "stratified by it, or fewer of them"
+                )
+            if not counts[TEST].sum():
+                raise RequestError(f"{where} has no test patient with a label of {task}; make other folds")
+            lacking = [c for c, n in zip(label.classes, counts[VALIDATION], strict=True) if not n]
+            if lacking:
+                notes.append(f"{where}: no validation patient of class {', '.join(lacking)} of {task}")
+        for name in plan.modalities:
+            if not (data.present[name] & (roles == TRAIN)).any():
+                raise RequestError(f"{where}: no training patient has the modality {name}; leave it out")
+    return notes
+
+
+def train(plan: Plan) -> Outcome:
+    """Train what is missing of the run; nothing when it is complete."""
+    settings = plan.settings
+    device = choose_device(settings.device)
+    grid = plan.parts(list(range(plan.folds.shape[1])), settings.seeds)
+    names = [str(p) for p in grid]
+    out: Path = settings.out
+    existing = read_run(out)
+    if existing is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"{out} exists and is no run; give another --out")
+    same = is_done(out, plan.request, existing["request"] if existing else None, settings.force)
+    missing = set(missing_parts(out, names) if same else names)
+    chosen = [
+        p
+        for p in grid
+        if (not settings.only_folds or p.fold in settings.only_folds)
+        and (not settings.only_seeds or p.seed in settings.only_seeds)
+        and str(p) in missing
+    ]
+    if same and not chosen:
+        left = f"; {len(missing)} parts that were not asked for now are missing" if missing else ""
+        return Outcome(f"nothing to do: {out} has these parts{left}", {"run": str(out), "missing": sorted(missing)})
+    shares = withhold_shares(settings.withhold, plan.modalities)
+    data = load_cohort(
+        plan.stores, plan.tasks, plan.modalities,
+        budget=latents_budget(settings.memory), withhold=shares, seed=settings.seed,
+    )  # fmt: skip
+    for line in check_folds(plan, data, sorted({p.fold for p in chosen})):
+        note(line, settings.quiet)
+    imputers = _imputers(plan, list(data.tables))
+    for table, imputer in imputers.items():
+        for k in sorted({p.fold for p in chosen}):
+            plan.stores.filled(table, imputer, plan.fold_set, k)
+    torch.set_num_threads(settings.workers or choose_threads(data))
+    if settings.dry_run:
+        parts = list(map(str, chosen))
+        return Outcome(
+            f"would train {len(parts)} parts in {out}: {', '.join(parts)}", {"run": str(out), "parts": parts}
+        )
+    if existing is not None and not same:
+        remove(out)
+    _begin(plan, names)
+    trained, busy = [], []
+    for number, part in enumerate(chosen, 1):
+        row = _train_part(plan, data, imputers, part, device)
+        if row is None:
+            busy.append(str(part))
+            continue
+        trained.append(row)
+        auc = "" if np.isnan(row["validation_auc"]) else f", validation AUC {row['validation_auc']:.3f}"
+        note(f"{part} ({number}/{len(chosen)}): {row['epochs']} epochs{auc}, {row['seconds']:.1f} s", settings.quiet)
+    lacking = missing_parts(out, names)
+    message = f"trained {len(trained)} parts of {plan.method.name} in {out}"
+    if working := [name for name in busy if name in lacking]:
+        message += f"; {len(working)} are in the hands of another process"
+    if lacking:
+        message += f"; {len(lacking)} of {len(names)} are missing still"
+    rows = [{k: v for k, v in r.items() if k != "validation_auc" or not np.isnan(v)} for r in trained]
+    return Outcome(message, {"run": str(out), "missing": lacking}, rows)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is a GPU where torch sees one."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RequestError("--device cuda: torch sees no GPU here; leave it out, or use --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return torch.device(name)
+
+
+def choose_threads(data: CohortData) -> int:
+    """One thread where a step's tensors are small: there a second one costs more than it brings."""
+    numbers = [int(x.bag.offsets[-1]) * x.dim / max(len(data), 1) for x in data.latents.values()]
+    return len(os.sched_getaffinity(0)) if sum(numbers) > LARGE_BAGS else 1
+
+
+def _begin(plan: Plan, parts: list[str]) -> None:
+    """Write settings.yaml and run.json unless another process has; it must have been asked for the same."""
+    settings, out, patients = plan.settings, plan.settings.out, plan.stores.patients
+    run = {
+        "mmcli_version": __version__,
+        "stage": plan.stage,
+        "method": plan.method.name,
+        "method_settings": plan.options.model_dump(mode="json"),
+        "tasks": {t: {"classes": y.classes, "ordinal": y.ordinal} for t in plan.tasks if (y := patients.labels[t])},
+        "fold_set": plan.fold_set,
+        "folds": list(range(plan.folds.shape[1])),
+        "seeds": settings.seeds,
+        "parts": parts,
+        "modalities": plan.modalities,
+        "roles": plan.roles,
+        "variants": list(plan.method.variants),
+        "stores": [
+            {"path": str(f.path.resolve()), "content_sha256": f.content_sha256} for f in plan.stores.files
+        ],
+        "fold_assignment": {i: "".join(map(str, r)) for i, r in zip(patients.ids, plan.folds.tolist(), strict=True)},
+        "request": plan.request,
+    }  # fmt: skip
+    kept = settings.model_dump(mode="json") | {"label": plan.tasks, "folds": plan.fold_set}
+    kept = {k: v for k, v in kept.items() if k not in NOT_KEPT and v is not None}
+    for name in ("stores", "out", "cohort", "root", "teacher"):
+        value = getattr(settings, name, None)
+        if value is not None:
+            kept[name] = [str(p.resolve()) for p in value] if isinstance(value, list) else str(value.resolve())
+    write_once(out / "settings.yaml", settings_text(kept))
+    write_once(out / "run.json", json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+    now = read_run(out)
+    is_done(out, plan.request, now["request"] if now else None, False)
+
+
+def _imputers(plan: Plan, tables: list[str]) -> dict[str, str]:
+    """Table -> `--imputer`, for the tables that it has filled; the others' holes stay the training mean."""
+    name = plan.settings.imputer
+    if not name or not tables:
+        return {}
+    filled = [t for t in plan.stores.imputed_tables(name, plan.fold_set) if t in tables]
+    rest = [t for t in tables if t not in filled]
+    if rest:
+        note(f"{', '.join(rest)}: not filled by {name!r}; holes are the training mean", plan.settings.quiet)
+    return dict.fromkeys(filled, name)
+
+
+def fitted_imputer(plan: Plan, table: str, fold: int) -> Fitted:
+    """The imputer that filled a table for a fold, as arrays, so that a part can fill a new patient's holes."""
+    name, fold_set = plan.settings.imputer, plan.fold_set
+    for file in plan.stores.files:
+        if table in file.tables and fold in file.imputations(table).get((name, fold_set), []):
+            draws, how = file.imputed(table, name, fold_set, fold)
+            return file.fitted(table, name, fold_set, fold), {"answer": how.get("answer", "mean"), "draws": len(draws)}
+    return {}, {}
+
+
+def _train_part(
+    plan: Plan, data: CohortData, imputers: dict[str, str], part: PartName, device: torch.device
+) -> dict[str, Any] | None:
+    """Train one part and publish it; None when another process has it."""
+    started = time.monotonic()
+    settings = plan.settings
+    with part_folder(settings.out, str(part)) as folder, reproducible():
+        if folder is None:
+            return None
+        roles = plan.folds[:, part.fold]
+        prepared = fit_preparation(data, roles)
+        filled = {t: plan.stores.filled(t, i, plan.fold_set, part.fold) for t, i in imputers.items()}
+        spec = data_spec(data, prepared, fit_tasks(data, roles), plan.roles)
+        extra = plan.extra(part) if plan.extra else {}
+        view = PartData(data, prepared, filled, extra, device)
+        torch.manual_seed(derive(*part.key, "weights"))
+        method = plan.method(spec, plan.options).to(device)
+        state = Trainer(method, view, roles, part, folder).train()
+        answers = answer(method, view, np.flatnonzero(roles != UNUSED), part.key)
+        for task in plan.tasks:
+            frame = predictions_frame(method, view, roles, task, answers)
+            frame.to_parquet(folder / f"predictions-{task}.parquet", index=False)
+        seconds = time.monotonic() - started
+        fitted = {t: f for t in imputers if (f := fitted_imputer(plan, t, part.fold))[0]}
+        write_part(folder, part, plan.stage, method, data, prepared, imputers, fitted, state, seconds)
+        auc = validation_auc(view, roles, plan.tasks[0], answers[method.variants[0]])
+    return {"part": str(part), "epochs": len(state.history), "validation_auc": auc, "seconds": round(seconds, 3)}

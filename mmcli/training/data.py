@@ -1,0 +1,205 @@
+"""The patients as the engine sees them: latents loaded once for all parts, and one part's prepared view of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmcli.store import Label, Stores, Table
+from mmcli.store.batch import Latents, PackedBag
+from mmcli.store.parts import TRAIN
+from mmcli.training.batch import Batch, Roster, TableRows
+from mmcli.training.preparing import LatentScaler, TableEncoder
+from mmcli.training.spec import BagSpec, DataSpec, TableSpec, TaskSpec
+from mmcli.training.withhold import withheld
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+INSTANCES_AT_ONCE = 32768
+
+
+@dataclass
+class Moments:
+    """Each patient's sum and sum of squares (n, dim) over the instances, and their number (n,)."""
+
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    counts: Ints
+
+    @classmethod
+    def of(cls, latents: Latents) -> Moments:
+        """Read every bag once."""
+        counts = np.diff(latents.bag.offsets)
+        sums, squares = np.zeros((len(counts), latents.dim)), np.zeros((len(counts), latents.dim))
+        for i in np.flatnonzero(counts):
+            rows = latents.pack(np.array([i])).features.numpy().astype(np.float64)
+            sums[i], squares[i] = rows.sum(0), (rows**2).sum(0)
+        return cls(sums, squares, counts)
+
+
+@dataclass
+class CohortData:
+    """What all parts share. `present[m]` (n,): the patient has the modality, it was read, it has at least one
+    instance, and it is not withheld."""
+
+    stores: Stores
+    tasks: dict[str, Label]
+    latents: dict[str, Latents]
+    tables: dict[str, Table]
+    present: dict[str, Bools]
+    _moments: dict[str, Moments] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.stores.patients)
+
+    @property
+    def ids(self) -> list[str]:
+        """The patients."""
+        return self.stores.patients.ids
+
+    def moments(self, bag: str) -> Moments:
+        """Computed when first asked for, as prediction needs none."""
+        if bag not in self._moments:
+            self._moments[bag] = Moments.of(self.latents[bag])
+        return self._moments[bag]
+
+
+def load_cohort(
+    stores: Stores, tasks: list[str], modalities: list[str], *, budget: int, withhold: dict[str, float], seed: int
+) -> CohortData:
+    """Open modalities and tables of the joined stores; latents come into memory as far as `budget` bytes go."""
+    latents, tables, present = {}, {}, {}
+    for name in modalities:
+        if name in stores.tables:
+            tables[name] = stores.tables[name]
+            there = tables[name].present.copy()
+        else:
+            bag = stores.bag(name)
+            size = int(bag.offsets[-1]) * bag.dim * 4
+            latents[name] = Latents(bag, in_memory=size <= budget)
+            budget -= size if size <= budget else 0
+            there = bag.present & (np.diff(bag.offsets) > 0)
+        if name in withhold:
+            there &= ~withheld(stores.patients.ids, name, withhold[name], seed)
+            if name in tables:  # one that is withheld is not there for anything that is fitted either
+                tables[name] = replace(tables[name], present=there)
+        present[name] = there
+    return CohortData(stores, {t: stores.patients.labels[t] for t in tasks}, latents, tables, present)
+
+
+@dataclass
+class Preparation:
+    """Everything that was fitted to a part's training patients."""
+
+    scalers: dict[str, LatentScaler]
+    encoders: dict[str, TableEncoder]
+
+
+def fit_preparation(data: CohortData, roles: NDArray[np.int8]) -> Preparation:
+    """Fit on role-1 patients."""
+    train = roles == TRAIN
+    scalers = {}
+    for name in data.latents:
+        rows, moments = np.flatnonzero(train & data.present[name]), data.moments(name)
+        scalers[name] = LatentScaler.fit(moments.sums[rows], moments.squares[rows], moments.counts[rows])
+    encoders = {
+        name: TableEncoder.fit(table, np.flatnonzero(train & data.present[name])) for name, table in data.tables.items()
+    }
+    return Preparation(scalers, encoders)
+
+
+def fit_tasks(data: CohortData, roles: NDArray[np.int8]) -> list[TaskSpec]:
+    """Priors and balanced weights of the labelled role-1 patients."""
+    specs = []
+    for name, label in data.tasks.items():
+        y = label.values[(roles == TRAIN) & (label.values >= 0)]
+        counts = np.bincount(y, minlength=len(label.classes)).astype(float)
+        weights = np.where(counts > 0, len(y) / (max((counts > 0).sum(), 1) * np.maximum(counts, 1)), 0.0)
+        prior = (counts / max(len(y), 1)).tolist()
+        specs.append(
+            TaskSpec(name=name, classes=label.classes, ordinal=label.ordinal, prior=prior, weights=weights.tolist())
+        )
+    return specs
+
+
+def data_spec(data: CohortData, prepared: Preparation, tasks: list[TaskSpec], roles: dict[str, str]) -> DataSpec:
+    """What the method is told."""
+    bags = [BagSpec(name=n, kind=x.bag.meta.kind, dim=x.dim) for n, x in data.latents.items()]
+    tables = [TableSpec(name=n, columns=e.encoded) for n, e in prepared.encoders.items()]
+    return DataSpec(bags=bags, tables=tables, tasks=tasks, roles=roles)
+
+
+class PartData:
+    """One part's view: prepared tensors of all patients, and batches of any of them.
+
+    A modality that was prepared and that the stores lack altogether is a modality that nobody has.
+    """
+
+    def __init__(
+        self,
+        data: CohortData,
+        prepared: Preparation,
+        filled: dict[str, NDArray[np.float64]],
+        extra: dict[str, Tensor] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
+        self.data = data
+        self.device = device or torch.device("cpu")
+        self.scalers = {
+            n: (torch.from_numpy(s.mean).to(self.device), torch.from_numpy(s.scale).to(self.device))
+            for n, s in prepared.scalers.items()
+        }
+        nobody = np.zeros(len(data), bool)
+        self.present = {n: data.present.get(n, nobody) for n in [*prepared.scalers, *prepared.encoders]}
+        self.tables = {}
+        for name, encoder in prepared.encoders.items():
+            values = observed = np.zeros((len(data), len(encoder.encoded)), np.float32)
+            if name in data.tables:
+                values, observed = encoder.encode(data.tables[name], filled.get(name))
+            present = torch.from_numpy(self.present[name])
+            self.tables[name] = TableRows(torch.from_numpy(values), torch.from_numpy(observed), present).to(self.device)
+        self.labels = {t: torch.from_numpy(y.values.astype(np.int64)).to(self.device) for t, y in data.tasks.items()}
+        self.extra = {n: x.to(self.device) for n, x in (extra or {}).items()}
+
+    def batch(self, rows: Ints) -> Batch:
+        """Patients `rows` in that order."""
+        index = torch.from_numpy(rows).to(self.device)
+        tables = {n: TableRows(t.values[index], t.observed[index], t.present[index]) for n, t in self.tables.items()}
+        bags = {n: self._bag(n, rows) for n in self.scalers}
+        labels = {t: y[index] for t, y in self.labels.items()}
+        return Batch(index, bags, tables, labels, {n: x[index] for n, x in self.extra.items()})
+
+    def _bag(self, name: str, rows: Ints) -> PackedBag:
+        mean, scale = self.scalers[name]
+        if name not in self.data.latents:
+            nothing = torch.zeros((0, len(mean)), device=self.device), torch.zeros(len(rows) + 1, dtype=torch.int64)
+            return PackedBag(*nothing, torch.zeros(len(rows), dtype=torch.bool)).to(self.device)
+        packed = self.data.latents[name].pack(rows, self.present[name]).to(self.device)
+        return PackedBag((packed.features.float() - mean) * scale, packed.offsets, packed.present)
+
+    def roster(self, rows: Ints) -> Roster:
+        """What is known of these patients without reading an instance."""
+        index = torch.from_numpy(rows)
+        return Roster(
+            {n: torch.from_numpy(p[rows]) for n, p in self.present.items()},
+            {t: y.cpu()[index] for t, y in self.labels.items()},
+            {n: x.cpu()[index] for n, x in self.extra.items()},
+        )
+
+    def pieces(self, rows: Ints, most: int = 512) -> Iterator[Ints]:
+        """The rows in pieces of at most `most` patients and about 32 768 instances a modality, in order."""
+        counts = [np.diff(x.bag.offsets)[rows] * self.present[n][rows] for n, x in self.data.latents.items()]
+        load = np.max(counts, axis=0) if counts else np.zeros(len(rows), np.int64)
+        start, held = 0, 0
+        for i, extra in enumerate(load):
+            if i > start and (i - start >= most or held + extra > INSTANCES_AT_ONCE):
+                yield rows[start:i]
+                start, held = i, 0
+            held += int(extra)
+        if start < len(rows):
+            yield rows[start:]

@@ -1,0 +1,195 @@
+"""A part on disk: everything that prediction needs, and how it came to be. No pickle."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save as save_arrays
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+
+from mmcli import __version__
+from mmcli.errors import DamagedError, RequestError
+from mmcli.registry import Registry
+from mmcli.training.checkpoint import LoopState
+from mmcli.training.data import CohortData, Preparation
+from mmcli.training.engine import PartName
+from mmcli.training.memory import peak_memory
+from mmcli.training.method import Method
+from mmcli.training.preparing import LatentScaler, TableEncoder
+from mmcli.training.spec import DataSpec
+
+WEIGHTS, SCALERS, HEAD, HISTORY, PROVENANCE = (
+    "weights.safetensors", "scalers.safetensors", "part.json", "history.csv", "provenance.json"
+)  # fmt: skip
+
+Fitted = tuple[dict[str, NDArray[Any]], dict[str, Any]]  # an imputer's arrays, and how it was asked
+
+
+def _imputer_file(table: str) -> str:
+    return f"imputer-{table}.safetensors"
+
+
+@dataclass
+class Part:
+    """A finished part read back: its method with weights, its preparation, and part.json as `head`."""
+
+    path: Path
+    head: dict[str, Any]
+    method: Method
+    prepared: Preparation
+
+    def imputer(self, table: str) -> dict[str, NDArray[Any]]:
+        """The arrays of the fold's fitted imputer of a table; none where holes were not imputed."""
+        path = self.path / _imputer_file(table)
+        return load_arrays(path) if path.exists() else {}
+
+    @property
+    def name(self) -> PartName:
+        """Which part it is."""
+        return PartName(**self.head["part"])
+
+
+def write_part(
+    folder: Path,
+    name: PartName,
+    stage: str,
+    method: Method,
+    data: CohortData,
+    prepared: Preparation,
+    imputers: dict[str, str],
+    fitted: dict[str, Fitted],
+    state: LoopState,
+    seconds: float,
+) -> None:
+    """Write all files of a part but its predictions into `folder`."""
+    for table, (imputer_arrays, _) in fitted.items():
+        (folder / _imputer_file(table)).write_bytes(save_arrays(imputer_arrays))
+    weights = {n: t.detach().cpu().clone().contiguous() for n, t in method.state_dict().items()}
+    (folder / WEIGHTS).write_bytes(save_tensors(weights))  # save_file would shut out the group
+    arrays: dict[str, Any] = {}
+    for modality, scaler in prepared.scalers.items():
+        arrays |= {f"bag.{modality}.mean": scaler.mean, f"bag.{modality}.scale": scaler.scale}
+    for table, encoder in prepared.encoders.items():
+        arrays |= {f"table.{table}.mean": encoder.mean, f"table.{table}.scale": encoder.scale}
+    (folder / SCALERS).write_bytes(save_arrays(arrays))
+    bags = {
+        n: {"kind": x.bag.meta.kind, "encoder": x.bag.meta.encoder, "weights_sha256": x.bag.meta.weights_sha256,
+            "settings": x.bag.meta.settings, "dim": x.dim}
+        for n, x in data.latents.items()
+    }  # fmt: skip
+    head = {
+        "mmcli_version": __version__,
+        "stage": stage,
+        "method": method.name,
+        "method_settings": method.settings.model_dump(mode="json"),
+        "part": {"fold_set": name.fold_set, "fold": name.fold, "seed": name.seed, "base_seed": name.base_seed},
+        "spec": method.spec.model_dump(mode="json"),
+        "variants": list(method.variants),
+        "bags": bags,
+        "tables": {
+            n: e.head() | {"imputer": imputers.get(n, ""), "imputation": fitted[n][1] if n in fitted else {}}
+            for n, e in prepared.encoders.items()
+        },
+    }
+    (folder / HEAD).write_text(json.dumps(head, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    lines = ["phase,epoch,lr,train_loss,validation_loss"]
+    for row in state.history:
+        validation = "" if row["validation_loss"] is None else repr(row["validation_loss"])
+        lines.append(f"{row['phase']},{row['epoch']},{row['lr']!r},{row['train_loss']!r},{validation}")
+    (folder / HISTORY).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    provenance = {
+        "mmcli": __version__,
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "epochs": len(state.history),
+        "wall_s": round(seconds, 3),
+        "peak_memory_bytes": peak_memory(),
+    }
+    (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+
+
+def read_part(path: Path, methods: Registry) -> Part:
+    """A finished part, its method built again from `methods` in evaluation mode.
+
+    DamagedError when a file of it is missing or does not fit, RequestError when its method is not registered.
+    """
+    try:
+        head: dict[str, Any] = json.loads((path / HEAD).read_text(encoding="utf-8"))
+        arrays = load_arrays(path / SCALERS)
+        weights = load_file(path / WEIGHTS)
+        spec = DataSpec(**head["spec"])
+        kind: type[Method] = methods.get(head["method"])
+        method = kind(spec, kind.Settings(**head["method_settings"]))
+        method.load_state_dict(weights)
+        scalers = {b.name: LatentScaler(arrays[f"bag.{b.name}.mean"], arrays[f"bag.{b.name}.scale"]) for b in spec.bags}
+        encoders = {
+            name: TableEncoder(h["columns"], h["kinds"], h["categories"], h["encoded"],
+                               arrays[f"table.{name}.mean"], arrays[f"table.{name}.scale"])
+            for name, h in head["tables"].items()
+        }  # fmt: skip
+    except RequestError:
+        raise
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise DamagedError(
+            f"{path}: not a finished part, or damaged ({' '.join(str(error).split())[:160]}); train it again"
+        ) from None
+    method.requires_grad_(False).eval()
+    return Part(path, head, method, Preparation(scalers, encoders))
+
+
+def check_stores(part: Part, data: CohortData) -> list[str]:
+    """Whether stores hold what a part was trained on: RequestError names the first difference in encoder, weights,
+    their settings or a table's columns. Returns notes: categories that training did not have."""
+    where = ", ".join(str(file.path) for file in data.stores.files)
+    for name, latents in data.latents.items():
+        wanted, meta = part.head["bags"][name], latents.bag.meta
+        has = {"encoder": meta.encoder, "weights_sha256": meta.weights_sha256, "settings": meta.settings}
+        for key, value in (has | {"dim": latents.dim, "kind": meta.kind}).items():
+            if wanted[key] != value:
+                what = "weights" if key == "weights_sha256" else "encoder settings" if key == "settings" else key
+                raise RequestError(
+                    f"{where}: modality {name} has other {what} ({_short(value)}) than {part.path} was trained with "
+                    f"({_short(wanted[key])}); extract its features with the same"
+                )
+    notes = []
+    for name, table in data.tables.items():
+        encoder = part.prepared.encoders[name]
+        lacking = [c for c in encoder.columns if c not in table.columns]
+        if lacking:
+            raise RequestError(
+                f"{where}: table {name} lacks the column {lacking[0]!r} that {part.path} was trained with"
+            )
+        for column, kind in zip(encoder.columns, encoder.kinds, strict=True):
+            now = table.kinds[table.columns.index(column)]
+            if now != kind:
+                raise RequestError(
+                    f"{where}: column {column!r} of table {name} is {now}, {part.path} was trained with {kind} values"
+                )
+            if kind == "ordinal" and table.categories[column] != encoder.categories[column]:
+                raise RequestError(
+                    f"{where}: column {column!r} of table {name} has the order {_short(table.categories[column])}, "
+                    f"{part.path} was trained with {_short(encoder.categories[column])}"
+                )
+        if unknown := encoder.unknown(table):
+            notes.append(f"table {name}: {', '.join(unknown[:5])} was not in training and counts as not observed")
+    return notes
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,99 @@
+"""What a method answers for a set of patients, with the rules that hold for every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmcli.metrics.auc import AUC
+from mmcli.store.parts import ROLES, VALIDATION
+from mmcli.training.data import PartData
+from mmcli.training.method import Method
+from mmcli.training.seeds import derive
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One variant's prediction of one task for `rows` (n,): probabilities (n, K), their spread where the method samples
+    (n,), and for each patient the modalities that it rests on, as a comma list."""
+
+    rows: Ints
+    probabilities: NDArray[np.float64]
+    uncertainty: NDArray[np.float64] | None
+    modalities: list[str]
+
+
+@torch.no_grad()
+def answer(method: Method, data: PartData, rows: Ints, key: tuple[object, ...]) -> dict[str, dict[str, Answer]]:
+    """Answers of each variant and task for patients `rows`.
+
+    A variant answers for the patients for whom it can use a modality. In the main variant, the first, a patient with
+    nothing to go by gets the training prior and "" as modalities. `key` seeds methods that sample.
+    """
+    method.eval()
+    torch.manual_seed(derive(*key, "predict"))
+    found: dict[str, dict[str, list[Tensor]]] = {}
+    for piece in data.pieces(rows):
+        for variant, tasks in method.predict(data.batch(piece)).items():
+            for task, p in tasks.items():
+                found.setdefault(variant, {}).setdefault(task, []).append(p.double().cpu())
+    used = {v: {m: u.numpy() for m, u in of.items()} for v, of in method.used(data.roster(rows).present).items()}
+    answers: dict[str, dict[str, Answer]] = {}
+    for number, variant in enumerate(method.variants):
+        answers[variant] = {}
+        masks = used[variant]
+        anything = np.any(list(masks.values()), axis=0)
+        kept = np.flatnonzero(anything) if number else np.arange(len(rows))
+        names = [",".join(m for m, mask in masks.items() if mask[i]) for i in kept]
+        for spec in method.spec.tasks:
+            drawn: NDArray[np.float64] = torch.cat(found[variant][spec.name], dim=-2).numpy()
+            spread = drawn.std(0).mean(-1)[kept] if drawn.ndim == 3 else None
+            mean = (drawn.mean(0) if drawn.ndim == 3 else drawn)[kept]
+            mean[~anything[kept]] = spec.prior
+            answers[variant][spec.name] = Answer(rows[kept], mean / mean.sum(1, keepdims=True), spread, names)
+    return answers
+
+
+def predictions_frame(
+    method: Method, data: PartData, roles: NDArray[np.int8], task: str, answers: dict[str, dict[str, Answer]]
+) -> pd.DataFrame:
+    """The rows of predictions-<task>.parquet: patient_id, split, label, p_<class> ..., modalities, and where they
+    apply variant and uncertainty."""
+    label = data.data.tasks[task]
+    splits = {role: name for name, role in ROLES.items()}
+    frames = []
+    for variant in method.variants:
+        a = answers[variant][task]
+        y = label.values[a.rows]
+        columns: dict[str, Any] = {
+            "patient_id": [data.data.ids[i] for i in a.rows],
+            "split": [splits[int(roles[i])] for i in a.rows],
+            "label": pd.Series([label.classes[v] if v >= 0 else None for v in y], dtype="object"),
+        }
+        columns |= {f"p_{name}": a.probabilities[:, k] for k, name in enumerate(label.classes)}
+        columns["modalities"] = a.modalities
+        if len(method.variants) > 1:
+            columns["variant"] = variant
+        if a.uncertainty is not None:
+            columns["uncertainty"] = a.uncertainty
+        frames.append(pd.DataFrame(columns))
+    whole: pd.DataFrame = pd.concat(frames, ignore_index=True)
+    return whole
+
+
+def validation_auc(data: PartData, roles: NDArray[np.int8], task: str, main: dict[str, Answer]) -> float:
+    """AUC of the main variant on the labelled validation patients; NaN where a class is missing there."""
+    a = main[task]
+    y = data.data.tasks[task].values[a.rows]
+    chosen = (roles[a.rows] == VALIDATION) & (y >= 0)
+    if len(np.unique(y[chosen])) < 2:
+        return float("nan")
+    return AUC.of(y[chosen].astype(np.int64), a.probabilities[chosen])
