@@ -13,8 +13,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mmcli.errors import RequestError
+from mmcli.fields import INPUT, MACHINE, OUTPUT, STAGE, TRAINING, fill, flag
 from mmcli.registry import did_you_mean
-from mmcli.settings import INPUT, MACHINE, OUTPUT, STAGE, TRAINING, Settings, fill, flag
+from mmcli.settings import SETTINGS, Settings
 
 PANELS = [INPUT, STAGE, "Slides", "Volumes", TRAINING, "Intervals", OUTPUT, MACHINE]
 SETTINGS_FILE = typer.Option(
@@ -109,8 +110,6 @@ def _default(field: FieldInfo) -> str:
 
 def read_settings_file(file: Path, kind: type[Settings]) -> dict[str, Any]:
     """The values that a settings file gives to a command; keys may be written with - or _."""
-    from mmcli.settings import SETTINGS
-
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:

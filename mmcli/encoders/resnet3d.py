@@ -23,7 +23,7 @@ from mmcli.encoders.base import VOLUME, EncoderRequest
 from mmcli.encoders.network import NetworkEncoder, NetworkOptions, random_or_refuse, seeded
 from mmcli.encoders.weights import Comparison, compare, fit, read_weights
 from mmcli.errors import RequestError
-from mmcli.settings import fill_options
+from mmcli.fields import fill_options
 
 Shortcut = Literal["A", "B"]
 # blocks in each of the four layers, whether they are bottlenecks, the shortcut of the public weights

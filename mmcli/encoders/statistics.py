@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mmcli.encoders.base import TWO_D, Encoder, EncoderOptions, EncoderRequest, no_weights
 from mmcli.errors import RequestError
-from mmcli.settings import fill_options
+from mmcli.fields import fill_options
 
 Array = NDArray[np.float64]
 

@@ -28,7 +28,7 @@ from mmcli.encoders.network import NetworkEncoder, NetworkOptions, random_or_ref
 from mmcli.encoders.timm_shim import import_timm
 from mmcli.encoders.weights import Comparison, Weights, compare, fit, read_weights
 from mmcli.errors import RequestError
-from mmcli.settings import fill_options
+from mmcli.fields import fill_options
 
 _DATA_KEYS = ("mean", "std", "interpolation", "input_size", "crop_pct")
 _COMMON = ("resnet18", "resnet34", "resnet50", "vit_small_patch16_224", "vit_base_patch16_224",

@@ -36,7 +36,7 @@ def imputer_class(name: str) -> type[Imputer]:
 
 def make_imputer(name: str, options: Mapping[str, str] | None = None) -> Imputer:
     """An imputer that is not fitted yet; RequestError for an unknown name or option, or a value out of its range."""
-    from mmcli.settings import fill_options
+    from mmcli.fields import fill_options
 
     kind = imputer_class(name)
     return kind(fill_options(kind.Settings, options or {}, f"imputer {name}"))

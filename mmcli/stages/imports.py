@@ -59,6 +59,7 @@ class _Import:
         self.failures: list[dict[str, str]] = []
         self.strangers: list[str] = []
         self.first: Piece | None = None
+        self.fingerprints: dict[Path, str] = {}
         spec = cohort.modalities.get(settings.modality)
         self.spec = spec if isinstance(spec, BagSpec) else None
         named = [(f, i) for i, files in enumerate(self.spec.files) for f in files] if self.spec else []
@@ -123,9 +124,7 @@ class _Import:
             if (self.settings.modality, patient) in self.spool:
                 continue  # another file of this patient could not be read: no bag with a part missing
             coords = [p.coords for p in parts if p.coords is not None]
-            sources = tuple(
-                Source(p.file.name, p.file.stat().st_size, fingerprint(p.file), self._mpp(p) or 0.0) for p in parts
-            )
+            sources = tuple(self._source(p) for p in parts)
             counts = [len(p.features) for p in parts]
             bag = Instances(
                 sum(counts),
@@ -136,8 +135,12 @@ class _Import:
             )
             self.spool.add(self.settings.modality, patient, bag)
 
-    def _mpp(self, piece: Piece) -> float | None:
-        return self.settings.mpp or self.mpps.get(piece.file.stem)
+    def _source(self, piece: Piece) -> Source:
+        file = piece.file
+        if file not in self.fingerprints:
+            self.fingerprints[file] = fingerprint(file)
+        mpp = self.settings.mpp or self.mpps.get(file.stem) or 0.0
+        return Source(file.name, file.stat().st_size, self.fingerprints[file], mpp)
 
     def meta(self) -> BagMeta:
         """What holds for the whole modality, as the first piece says it."""

@@ -43,7 +43,8 @@ def run(settings: ImputeSettings) -> Outcome:
         _check(table, settings.table, stores.patients)
         roles = stores.patients.folds[fold_set]
         _check_folds(table, settings.table, roles, fold_set)
-        rows, holes = _rows(table), int((~table.observed).sum())
+        rows = _rows(table)
+        holes = int((~table.observed[table.present]).sum())
         data = {"out": str(settings.out), "table": settings.table, "name": name, "fold_set": fold_set,
                 "folds": roles.shape[1], "holes": holes, "answer": _answer(settings)}  # fmt: skip
         if is_done(settings.out, request, store_request(settings.out), settings.force):
@@ -148,16 +149,20 @@ def _fold_seed(seed: int, fold: int) -> int:
 
 
 def _rows(table: Table) -> list[dict[str, Any]]:
-    share = table.observed.mean(0)
+    """The columns with holes, among the patients who have the table."""
+    observed = table.observed[table.present]
     return [
-        {"column": c, "kind": kind, "observed": round(float(share[j]), 4), "holes": int((~table.observed[:, j]).sum())}
-        for j, (c, kind) in enumerate(zip(table.columns, table.kinds, strict=True))
+        {"column": c, "kind": kind, "observed": round(float(own.mean()), 4), "holes": int((~own).sum())}
+        for c, kind, own in zip(table.columns, table.kinds, observed.T, strict=True)
+        if not own.all()
     ]
 
 
 def _message(settings: ImputeSettings, data: dict[str, Any], what: str, table: Table, roles: Any) -> str:
     if not data["holes"]:
         return f"table {settings.table} has no holes: {settings.out} holds it unchanged, with an empty imputation"
+    lacking = int((~table.present).sum())
+    what += f" (and the cells of {_plural(lacking, 'patient')} without the table)" if lacking else ""
     draws = f", {settings.imputations} draws each" if settings.imputations > 1 else ""
     message = f"filled {what}{draws} in {data['seconds']:.1f} s -> {settings.out}"
     empty = [

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from mmcli.settings import fill_options
+from mmcli.fields import fill_options
 from mmcli.training.batch import Batch, Roster
 from mmcli.training.spec import DataSpec
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from mmcli.errors import RequestError
+from mmcli.fields import fill
 from mmcli.imputers import load_imputer
-from mmcli.settings import ImputeSettings, fill
+from mmcli.settings import ImputeSettings
 from mmcli.stages.impute import run
 from mmcli.store import BagData, BagMeta, Label, Patients, Store, Stores, Table, verify, write_store
 from mmcli.store.hdf5 import Rows
@@ -63,17 +64,19 @@ def test_every_hole_is_filled_for_every_fold_and_tables_are_carried(source, tmp_
     out = tmp_path / "imputed.h5"
     outcome = impute(source, out, method=method, **given)
     table, m = make_markers(), int(given.get("imputations", 1))
-    holes = int((~table.observed).sum())
+    cells, own = int((~table.observed).sum()), table.observed[table.present]
+    holes = int((~own).sum())  # the cells of patients without the table are filled too, but are no holes of it
     assert outcome.exit_code == 0 and outcome.data["holes"] == holes and f"filled {holes} holes" in outcome.message
-    assert [r["column"] for r in outcome.rows] == table.columns
-    assert [r["observed"] for r in outcome.rows] == np.round(table.observed.mean(0), 4).tolist()
+    assert "10 patients without the table" in outcome.message
+    assert [r["column"] for r in outcome.rows] == [c for c, o in zip(table.columns, own.T, strict=True) if not o.all()]
+    assert [r["holes"] for r in outcome.rows] == [n for n in (~own).sum(0).tolist() if n]
     assert verify(out) == []
     with Store(out) as store:
         assert store.patients.ids == make_patients().ids and set(store.patients.labels) == {"relapse"}
         assert set(store.tables) == {"markers", "other"} and not store.bags
         assert store.imputations("markers") == {(method, "cv"): [0, 1, 2]} and store.imputations("other") == {}
         values, attributes = store.imputed("markers", method, "cv", 1)
-        assert values.shape == (m, holes) and np.isfinite(values).all()
+        assert values.shape == (m, cells) and np.isfinite(values).all()
         assert attributes["imputer"] == method and attributes["seed"] == 0
         assert attributes["answer"] == ("draw" if m > 1 else "mean")
     with Stores([source, out]) as stores:
