@@ -71,7 +71,7 @@ def test_the_cohort_example_is_read(tmp_path: Path) -> None:
     rows = ["patient_id,site,relapse,split,slide_path,mpp,ct_path,ct_mask,afp,cea,grade"]
     for i in range(40):
         relapse = ["no", "yes", "unknown"][i % 3]
-        rows.append(f"P{i},s{i % 9},{relapse},{['train', 'test'][i % 4 == 0]},,,,,{i},{2 * i},G{i % 3 + 1}")
+        rows.append(f"P{i},s{i % 9},{relapse},{['train', 'test'][i % 9 < 2]},,,,,{i},{2 * i},G{i % 3 + 1}")
     (tmp_path / "patients.csv").write_text("\n".join(rows) + "\n")
     (tmp_path / "mrna.csv").write_text("patient_id,g1,g2\n" + "".join(f"P{i},{i},{i * i}\n" for i in range(30)))
     cohort = read_cohort(tmp_path / "cohort.yaml")

@@ -48,7 +48,7 @@ def test_slides_volumes_and_tables(made: Path, prepared: Path) -> None:
         assert ct.rows("pixels", int(np.flatnonzero(ct.present)[0])).dtype == np.int16
         assert set(store.tables) == {"markers", "clinical"}
         assert store.tables["markers"].kinds[store.tables["markers"].columns.index("grade")] == "ordinal"
-        assert store.patients.folds["cv"].shape == (14, 5)
+        assert store.patients.folds["cv"].shape == (14, 3)
     assert verify(prepared) == []
     assert not spool_folder(prepared).exists()
 
