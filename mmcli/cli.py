@@ -246,11 +246,20 @@ def _guarded(arguments: list[str]) -> int:
             return _say(
                 f"the disk is full{where}: make room, then the same command goes on where it was", WRONG_REQUEST
             )
-        traceback.print_exc()
-        return FAULT
+        if error.errno in _USERS and error.filename:
+            return _say(f"{error.filename}: {error.strerror}; correct the path or its rights", WRONG_REQUEST)
+        return _fault()
     except Exception:
-        traceback.print_exc()
-        return _say("this is a fault of mmcli, not of your request: please report it with the lines above", FAULT)
+        return _fault()
+
+
+_USERS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ENAMETOOLONG,
+          errno.EIO, errno.ESTALE, errno.ELOOP, errno.EMFILE)  # fmt: skip
+
+
+def _fault() -> int:
+    traceback.print_exc()
+    return _say("this is a fault of mmcli, not of your request: please report it with the lines above", FAULT)
 
 
 def _say(line: str, code: int) -> int:

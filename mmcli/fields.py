@@ -14,12 +14,15 @@ from mmcli.registry import did_you_mean
 Model = TypeVar("Model", bound=BaseModel)
 INPUT, TRAINING, OUTPUT, MACHINE = "Input", "Training", "Output", "Machine"
 STAGE = "What to do"
+MOST_NUMBERS = 10_000
 
 
 def _comma_list(value: Any) -> Any:
     if isinstance(value, str):
         return [item.strip() for item in value.split(",") if item.strip()]
-    return value
+    if isinstance(value, list | tuple):
+        return [_text(item) for item in value]
+    return [_text(value)] if isinstance(value, int | float) else value
 
 
 def _int_ranges(value: Any) -> Any:
@@ -35,6 +38,8 @@ def _int_ranges(value: Any) -> Any:
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ValueError(f"the range {item!r} runs backwards; write {last}-{first}")
+        if last - first >= MOST_NUMBERS:
+            raise ValueError(f"the range {item!r} has more than {MOST_NUMBERS} numbers")
         numbers += range(first, last + 1)
     return list(dict.fromkeys(numbers))
 
@@ -43,10 +48,14 @@ def _assignments(value: Any) -> Any:
     """`a=1` (repeated, or a mapping in a settings file) to {"a": "1"}; a bare value goes under ""."""
     if isinstance(value, dict):
         return {str(k): _text(v) for k, v in value.items()}
+    if isinstance(value, int | float):
+        return {"": _text(value)}
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list | tuple):
         return value
+    if value and not any(isinstance(item, str) for item in value):  # [48, 64, 64] of a settings file
+        return {"": _text(value)}
     pairs: dict[str, str] = {}
     for item in value:
         name, equals, given = str(item).partition("=")
@@ -70,10 +79,20 @@ IntRanges = Annotated[list[int], BeforeValidator(_int_ranges)]
 PerModality = Annotated[dict[str, str], BeforeValidator(_assignments)]
 
 
-def option(default: Any, help: str, panel: str = STAGE, *, request: bool = True, metavar: str = "") -> Any:
-    """A setting with its help text. `request=False`: it does not change what is made (workers, device ...)."""
+def option(
+    default: Any,
+    help: str,
+    panel: str = STAGE,
+    *,
+    request: bool = True,
+    metavar: str = "",
+    least: int | None = None,
+    most: int | None = None,
+) -> Any:
+    """A setting with its help text, and the least and most that a number may be. `request=False`: it does not change
+    what is made (workers, device ...)."""
     extra: dict[str, Any] = {"panel": panel, "request": request, "metavar": metavar}
-    return Field(default, description=help, json_schema_extra=extra, validate_default=False)
+    return Field(default, description=help, json_schema_extra=extra, validate_default=False, ge=least, le=most)
 
 
 def required(help: str, panel: str = STAGE, *, request: bool = True, metavar: str = "", argument: bool = False) -> Any:
@@ -105,7 +124,17 @@ def _problem(kind: type[BaseModel], error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"unknown option {name!r}{did_you_mean(name, [n.strip('_') for n in kind.model_fields])}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    message = _PLAIN.get(error["type"], message)
     return f"{shown}: {message[:1].lower()}{message[1:]} (given: {error['input']!r})"
+
+
+_PLAIN = {
+    "path_type": "expected a path",
+    "dict_type": "expected NAME=VALUE",
+    "list_type": "expected a list with commas",
+    "int_parsing": "expected a whole number",
+    "float_parsing": "expected a number",
+}
 
 
 def fill_options(kind: type[Model], given: Mapping[str, str], owner: str) -> Model:
@@ -119,6 +148,8 @@ def fill_options(kind: type[Model], given: Mapping[str, str], owner: str) -> Mod
 
 def _option_problem(kind: type[BaseModel], error: Any, owner: str) -> str:
     name = str(error["loc"][0]) if error["loc"] else ""
+    if not name and error["type"] == "extra_forbidden":
+        return f"--set: {error['input']!r} has no name; write NAME=VALUE"
     if error["type"] == "extra_forbidden":
         return f"--set: {owner} has no option {name!r}{did_you_mean(name, list(kind.model_fields))}"
     message = str(error["msg"]).removeprefix("Value error, ")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,12 +32,23 @@ def publish(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_directory(path.parent)
-    except OSError as error:
-        raise RequestError(
-            f"{path}: cannot be written ({error.strerror or error}); give another --out or make room"
-        ) from error
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _TOLD.search(str(error)):
+            raise  # HDF5 tells of a full disk by one of both, by when it notices
+        raise RequestError(f"{path}: cannot be written ({reason(error)}); give another --out or make room") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing was left
+            temporary.unlink(missing_ok=True)
+
+
+_TOLD = re.compile(r"errno = \d+, error message = '([^']+)'")
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong in a few words; HDF5 tells it in several lines."""
+    told = _TOLD.search(str(error))
+    text = told[1] if told else getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())[:160] or type(error).__name__
 
 
 def sync_directory(path: Path) -> None:

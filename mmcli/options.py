@@ -111,7 +111,7 @@ def _default(field: FieldInfo) -> str:
 def read_settings_file(file: Path, kind: type[Settings]) -> dict[str, Any]:
     """The values that a settings file gives to a command; keys may be written with - or _."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.load(file.read_text(encoding="utf-8"), Loader=_Loader)  # a SafeLoader: runs no code
     except OSError as error:
         raise RequestError(f"--settings {file}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -119,9 +119,10 @@ def read_settings_file(file: Path, kind: type[Settings]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RequestError(f"--settings {file}: expected `option: value` lines")
     blocks = {name: content.pop(name) for name in list(content) if name in SETTINGS and isinstance(content[name], dict)}
-    values = {**content, **blocks.get(kind.command, {})}
-    plain = {str(name).replace("-", "_"): value for name, value in values.items()}
-    plain = {"json_" if name == "json" else name: value for name, value in plain.items()}
+    for name in content:
+        if name in SETTINGS:
+            raise RequestError(f"--settings {file}: the block {name!r} must hold `option: value` lines")
+    plain = _named(content, file) | _named(blocks.get(kind.command, {}), file)
     fill_unknown = [name for name in plain if name not in kind.model_fields]
     if fill_unknown:
         known = [name.strip("_") for name in kind.model_fields]
@@ -129,3 +130,26 @@ def read_settings_file(file: Path, kind: type[Settings]) -> dict[str, Any]:
             f"--settings {file}: unknown option {fill_unknown[0]!r}{did_you_mean(fill_unknown[0], known)}"
         )
     return plain
+
+
+def _named(values: dict[Any, Any], file: Path) -> dict[str, Any]:
+    """Options by the settings' own names; one that is left open (`root:`) is as if it were not there."""
+    plain: dict[str, Any] = {}
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        name = "json_" if name == "json" else name
+        if name in plain:
+            raise RequestError(f"--settings {file}: {key!r} stands twice")
+        plain[name] = value
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+class _Loader(yaml.SafeLoader):
+    """A key that stands twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.MarkedYAMLError(problem=f"{key!r} stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep=deep)

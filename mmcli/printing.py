@@ -14,9 +14,12 @@ def print_json(outcome: Any) -> None:
 
 
 def print_outcome(outcome: Any) -> None:
-    """The rows as a table, then the message."""
-    if outcome.rows:
-        _print_table(outcome.rows)
+    """The rows as a table (or the tables that stand for them), then the message."""
+    for rows in [outcome.rows] if outcome.tables is None else outcome.tables:
+        if rows:
+            _print_table(rows)
+            if outcome.tables:
+                print()
     if outcome.message:
         print(outcome.message)
 

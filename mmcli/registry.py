@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -14,12 +13,14 @@ class Registry:
     """Names of one kind of plug-in, imported only when one is asked for.
 
     `builtin` maps a name to "module:attribute". Third-party packages add names by an entry point of the
-    group `group`; a name that exists twice is an error.
+    group `group`; a name that exists twice is an error. `base` ("module:Class") is what every object is an instance or
+    a subclass of.
     """
 
-    def __init__(self, kind: str, group: str, builtin: dict[str, str]) -> None:
+    def __init__(self, kind: str, group: str, base: str, builtin: dict[str, str]) -> None:
         self.kind = kind
         self.group = group
+        self._base = base
         self._builtin = builtin
 
     def _entries(self) -> dict[str, EntryPoint]:
@@ -46,10 +47,19 @@ class Registry:
         if name not in entries:
             raise RequestError(f"unknown {self.kind} {name!r}{did_you_mean(name, list(entries))}")
         entry = entries[name]
-        if name in self._builtin:
-            module, _, attribute = entry.value.partition(":")
-            return getattr(import_module(module), attribute)
-        return entry.load()
+        try:
+            found = entry.load()
+        except Exception as error:
+            if name in self._builtin:
+                raise
+            raise RequestError(
+                f"the {self.kind} {name!r} of another package ({entry.value}) cannot be loaded: "
+                f"{' '.join(str(error).split())}; mend or uninstall that package"
+            ) from error
+        base = EntryPoint("base", self._base, self.group).load()
+        if not isinstance(found, base) and not (isinstance(found, type) and issubclass(found, base)):
+            raise RequestError(f"the {self.kind} {name!r} ({entry.value}) is not a subclass of mmcli's {base.__name__}")
+        return found
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

@@ -6,10 +6,11 @@ file and Python callers all fill these classes, and a run's settings.yaml is one
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from mmcli.fields import INPUT, MACHINE, OUTPUT, TRAINING, CommaList, IntRanges, PerModality, option, required
 
@@ -21,9 +22,11 @@ class Settings(BaseModel):
     command: ClassVar[str]
     example: ClassVar[str]
 
-    seed: int = option(0, "Seed of everything drawn at random.", OUTPUT)
+    seed: int = option(0, "Seed of everything drawn at random.", OUTPUT, least=0, most=2**63 - 1)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where tensors live.", MACHINE, request=False)
-    workers: int = option(0, "Processes or threads; 0 = the cores that the job was given.", MACHINE, request=False)
+    workers: int = option(
+        0, "Processes or threads; 0 = the cores that the job was given.", MACHINE, request=False, least=0, most=4096
+    )
     memory: str = option(
         "",
         "Memory that cached latents may take, e.g. 8G; default half of what is free.",
@@ -35,6 +38,13 @@ class Settings(BaseModel):
     dry_run: bool = option(False, "Check everything, say what would be done, write nothing.", OUTPUT, request=False)
     quiet: bool = option(False, "No progress on stderr.", OUTPUT, request=False)
     json_: bool = option(False, "The result as JSON on stdout, for programs.", OUTPUT, request=False)
+
+    @field_validator("memory")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        if value and not re.fullmatch(r"\d+(\.\d+)?\s*[KMGT]?(I?B)?", value.strip().upper()):
+            raise ValueError("no size; write for example 8G or 500M")
+        return value
 
     def request(self) -> dict[str, Any]:
         """What was asked, as canonical JSON values: without the options that only say how to compute it."""
@@ -140,7 +150,7 @@ class ExtractSettings(_Failures, _Stores):
     set: PerModality = option(
         {}, "An encoder's own option (`mmcli encoders NAME` lists them).", metavar="[MODALITY.]NAME=VALUE"
     )
-    batch: int = option(32, "Instances in one call of an encoder.")
+    batch: int = option(32, "Instances in one call of an encoder.", least=1, most=1 << 20)
     dtype: Literal["float16", "float32"] = option("float16", "Precision of the stored latents.", OUTPUT)
 
 
@@ -155,7 +165,7 @@ class ImputeSettings(_Stores):
     method: str = option("mice", "The imputer (`mmcli imputers` lists them).", metavar="NAME")
     name: str = option("", "Name of the imputation in the store; default the method's.", metavar="NAME")
     folds: str = option("", "The fold set; default the only one.", metavar="SET")
-    imputations: int = option(1, "Draws for each hole; more than one is multiple imputation.")
+    imputations: int = option(1, "Draws for each hole; more than one is multiple imputation.", least=1, most=10_000)
     answer: Literal["mean", "median", "draw"] = option("mean", "What a filled cell is.")
     set: PerModality = option({}, "An imputer's own option (`mmcli imputers NAME` lists them).", metavar="NAME=VALUE")
 

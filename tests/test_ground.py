@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PosixPath
 
 import pytest
 
@@ -74,11 +74,28 @@ def test_canonical_json_is_one_text_for_one_value() -> None:
 
 
 def test_the_registry_imports_on_demand_and_names_the_nearest() -> None:
-    registry = Registry("thing", "mmcli.nothing", {"path": "pathlib:Path", "broken": "no_such_module:X"})
-    assert registry.names() == ["path", "broken"] and "path" in registry
-    assert registry.get("path") is Path
-    with pytest.raises(RequestError, match=r"unknown thing 'paht'; did you mean 'path'\? \(there are: path, broken\)"):
+    things = {"path": "pathlib:PosixPath", "broken": "no_such_module:X", "other": "json:JSONDecoder"}
+    registry = Registry("thing", "mmcli.nothing", "pathlib:Path", things)
+    assert registry.names() == list(things) and "path" in registry
+    assert registry.get("path") is PosixPath
+    with pytest.raises(RequestError, match=r"unknown thing 'paht'; did you mean 'path'\? \(there are: path, broken"):
         registry.get("paht")
+    with pytest.raises(RequestError, match=r"'other' \(json:JSONDecoder\) is not a subclass of mmcli's Path"):
+        registry.get("other")
+    with pytest.raises(ModuleNotFoundError):  # one of our own that is broken is our fault, not the user's
+        registry.get("broken")
+
+
+def test_a_broken_package_of_someone_else_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "alien-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: alien\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[mmcli.imputers]\nalien = no_such_module:Imputer\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from mmcli.imputers import IMPUTERS
+
+    with pytest.raises(RequestError, match=r"'alien' of another package \(no_such_module:Imputer\) cannot be loaded"):
+        IMPUTERS.get("alien")
 
 
 def test_the_same_request_is_done_and_another_is_refused(tmp_path: Path) -> None:

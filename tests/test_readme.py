@@ -15,7 +15,6 @@ from mmcli.demo import make_cohort
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-tomllib = pytest.importorskip("tomllib")
 
 
 def blocks(kind: str) -> list[str]:
@@ -24,6 +23,7 @@ def blocks(kind: str) -> list[str]:
 
 def test_the_install_commands_name_what_exists() -> None:
     """CI runs the second one itself; both must name extras and scripts that the project has."""
+    tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tomli")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     demo, tests = blocks("sh")
     assert demo.strip() == "python3 -m venv .venv && .venv/bin/pip install '.[weights]' && .venv/bin/mmcli demo"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ENCODERS = Registry(
     "encoder",
     "mmcli.encoders",
+    "mmcli.encoders.base:Encoder",
     {
         "efficientnet-lite0": "mmcli.encoders.efficientnet_lite0:EfficientNetLite0",
         "statistics": "mmcli.encoders.statistics:ImageStatistics",
@@ -57,12 +58,8 @@ def load_encoder(
 
 def encoder_class(name: str) -> type[Encoder]:
     """The class behind a registered name or a timm model's; RequestError with the nearest names otherwise."""
-    from mmcli.encoders.base import Encoder
-
     if name in ENCODERS:
-        found = ENCODERS.get(name)
-        if not (isinstance(found, type) and issubclass(found, Encoder)):
-            raise RequestError(f"the encoder {name!r} of another package is not a subclass of mmcli's Encoder")
+        found: type[Encoder] = ENCODERS.get(name)
         return found
     from mmcli.encoders.timm2d import TimmEncoder, is_timm_name, nearest_names
 

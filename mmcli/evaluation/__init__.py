@@ -1,1 +1,1 @@
-"""evaluation"""
+"""Comparing runs: resampling, intervals, figures and the report, from predictions alone."""

@@ -59,6 +59,7 @@ class Imputer(ABC):
 
     Settings: ClassVar[type[ImputerSettings]] = ImputerSettings
     name: ClassVar[str]
+    source: ClassVar[str] = ""  # the paper, for `mmcli imputers`
 
     def __init__(self, settings: ImputerSettings | None = None) -> None:
         self.settings: Any = settings or self.Settings()

@@ -23,7 +23,6 @@ class MeanImputer(Imputer):
     """
 
     name: ClassVar[str] = "mean"
-    source: ClassVar[str] = ""
 
     def _fit(self, values: Floats) -> None:
         """The marginals are all there is."""

@@ -6,6 +6,7 @@ from mmcli.registry import Registry
 METHODS = Registry(
     "method",
     "mmcli.methods",
+    "mmcli.training.method:Method",
     {
         "attention": "mmcli.methods.attention:Attention",
         "kd": "mmcli.methods.kd:KnowledgeDistillation",

@@ -85,6 +85,7 @@ class Attention(Method):
     """
 
     name: ClassVar[str] = "attention"
+    source: ClassVar[str] = "Ilse, Tomczak & Welling 2018, arXiv:1802.04712 (the pooling)"
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
     Settings: ClassVar[type[MethodSettings]] = AttentionSettings
 

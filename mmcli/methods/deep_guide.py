@@ -82,6 +82,7 @@ class DeepGuide(Method):
     """
 
     name: ClassVar[str] = "deep-guide"
+    source: ClassVar[str] = "Mallya & Hamarneh 2022 (MICCAI), arXiv:2203.05683"
     stages: ClassVar[frozenset[str]] = frozenset({"train-guide"})
     Settings: ClassVar[type[MethodSettings]] = DeepGuideSettings
     variants: ClassVar[tuple[str, ...]] = ("G(I)+I", "S+I", "S", "I", "G(I)")

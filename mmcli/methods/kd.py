@@ -52,9 +52,9 @@ class KnowledgeDistillation(Method):
     """
 
     name: ClassVar[str] = "kd"
+    source: ClassVar[str] = "Hinton, Vinyals & Dean 2015, arXiv:1503.02531"
     stages: ClassVar[frozenset[str]] = frozenset({"distill"})
     Settings: ClassVar[type[MethodSettings]] = DistillationSettings
-    needs: ClassVar[frozenset[str]] = frozenset({"teacher"})
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:
         super().__init__(spec, settings)

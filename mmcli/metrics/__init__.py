@@ -11,6 +11,7 @@ from mmcli.registry import Registry
 METRICS = Registry(
     "metric",
     "mmcli.metrics",
+    "mmcli.metrics.metric:Metric",
     {
         "auc": "mmcli.metrics.auc:AUC",
         "accuracy": "mmcli.metrics.accuracy:ACCURACY",

@@ -123,9 +123,11 @@ def tile_grid(
     width, height = slide.dimensions
     columns = _starts(width, side, stride)
     rows = _starts(height, side, stride)
+    if not len(rows) or not len(columns):
+        return np.empty((0, 4), dtype=np.int32)
     grid = np.empty((len(rows), len(columns), 4), dtype=np.int32)
     grid[..., 0], grid[..., 1], grid[..., 2:] = columns[None, :], rows[:, None], side
-    if min_tissue <= 0 or not grid.size:
+    if min_tissue <= 0:
         return grid.reshape(-1, 4)
     if tissue is None:
         wanted = round(max(width, height) / side * TILE_THUMBNAIL_PX)

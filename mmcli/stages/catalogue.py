@@ -19,7 +19,7 @@ def methods(name: str | None = None) -> Outcome:
         return _one(METHODS, name, _used_by(METHODS.get(name)))
     rows = [
         {"name": n, "what": _summary(METHODS.get(n)), "command": _commands(METHODS.get(n)),
-         "source": _source(METHODS.get(n))}
+         "source": METHODS.get(n).source}
         for n in METHODS.names()
     ]  # fmt: skip
     return Outcome("`mmcli methods NAME` lists a method's options (--set NAME=VALUE)", rows=rows)
@@ -31,9 +31,7 @@ def imputers(name: str | None = None) -> Outcome:
 
     if name is not None:
         return _one(IMPUTERS, name, "")
-    rows = [
-        {"name": n, "what": _summary(IMPUTERS.get(n)), "source": _source(IMPUTERS.get(n))} for n in IMPUTERS.names()
-    ]
+    rows = [{"name": n, "what": _summary(IMPUTERS.get(n)), "source": IMPUTERS.get(n).source} for n in IMPUTERS.names()]
     return Outcome("`mmcli imputers NAME` lists an imputer's options (--set NAME=VALUE)", rows=rows)
 
 
@@ -84,7 +82,7 @@ def _one(registry: Registry, name: str, tail: str) -> Outcome:
     rows = options(found.Settings)
     text = inspect.cleandoc(found.__doc__ or "")
     none = "" if rows else f"{registry.kind} {name} has no options."
-    facts = {"name": name, "what": _summary(found), "source": _source(found)}
+    facts = {"name": name, "what": _summary(found), "source": found.source}
     return Outcome("\n\n".join(part for part in (f"{name}: {text}", tail, none) if part), facts, rows)
 
 
@@ -92,11 +90,6 @@ def _summary(found: Any) -> str:
     """The first sentence of a docstring."""
     text = inspect.cleandoc(found.__doc__ or "")
     return " ".join(text.split("\n\n")[0].split())
-
-
-def _source(found: Any) -> str:
-    """The paper, where the class names one."""
-    return str(getattr(found, "source", "") or getattr(found, "paper", ""))
 
 
 def _commands(found: Any) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmcli.cohort import BagSpec, Cohort, TableSpec, examine_cohort
 from mmcli.cohort.init import guess, relative, render
+from mmcli.cohort.schema import load_yaml
 from mmcli.errors import DONE, FINDINGS, RequestError
 from mmcli.files import publish_text
 from mmcli.stages.outcome import Outcome
@@ -25,6 +26,8 @@ def init(table: Path, out: Path | None = None, force: bool = False) -> Outcome:
     out = Path(out) if out is not None else table.parent / "cohort.yaml"
     if out.exists() and not force:
         raise RequestError(f"{out}: exists already; give another --out, or --force to replace it")
+    if out.exists():
+        _check_replaceable(out, table)
     found = guess(table)
     publish_text(out, render(found, relative(table, out.parent)))
     _, findings = examine_cohort(out)
@@ -39,8 +42,23 @@ def init(table: Path, out: Path | None = None, force: bool = False) -> Outcome:
         {"what": "modality clinical", "guess": f"table: {len(found.clinical)} columns"},
         {"what": "left out", "guess": ", ".join(found.left_out)},
     ]
-    message = f"{out}: written; correct it, then run: mmcli cohort check {out}"
+    found_wrong = f" ({len(findings.problems)} to correct)" if findings.problems else ""
+    message = f"{out}: written{found_wrong}; correct it, then run: mmcli cohort check {out}"
     return Outcome(message, {"out": str(out), "findings": findings.problems}, [r for r in rows if r["guess"]])
+
+
+def _check_replaceable(out: Path, table: Path) -> None:
+    """Refuse, --force or not, to write over the table itself or over what is no cohort's YAML."""
+    if table.exists() and out.samefile(table):
+        raise RequestError(f"--out {out} is the table that is read; give another --out")
+    try:
+        known = load_yaml(out)
+    except RequestError:
+        known = None
+    if not isinstance(known, dict) or "patients" not in known:
+        raise RequestError(
+            f"--out {out} exists and is no cohort's YAML, so that not even --force replaces it; give another --out"
+        )
 
 
 def check(cohort: Path, root: Path | None = None) -> Outcome:

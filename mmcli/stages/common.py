@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmcli.errors import DONE, SOME_FAILED, RequestError
+from mmcli.errors import DONE, SOME_FAILED, DamagedError, RequestError
 from mmcli.files import publish_text
 from mmcli.registry import did_you_mean
-from mmcli.store import Label, Patients, Stores
+from mmcli.store import Label, Patients, Stores, is_store, store_request
 
 
 def open_stores(settings: Any) -> Stores:
@@ -43,6 +44,31 @@ def _reindexed(given: Patients, ids: list[str], cohort: Path) -> Patients:
     folds = {name: np.where(known[:, None], roles[rows], 0).astype(np.int8) for name, roles in given.folds.items()}
     group = [given.group[r] if r >= 0 else "" for r in rows] if given.group is not None else None
     return Patients(ids, group, labels, folds)
+
+
+def existing_request(out: Path, inputs: Sequence[Path], force: bool) -> dict[str, Any] | None:
+    """The request that the store under an output's name was made for, None where there is none.
+
+    What mmcli did not make is refused even with `force`: a folder, one of the `inputs`, any file that is no feature
+    store. A damaged store of ours can be replaced.
+    """
+    if out.is_dir():
+        raise RequestError(f"--out {out} is a folder; name a file, for example {out / 'features.h5'}")
+    if not out.exists():
+        return None
+    if any(path.exists() and path.samefile(out) for path in inputs):
+        raise RequestError(f"--out {out} is one of the files that are read; no command changes them")
+    if not out.is_file() or not is_store(out):
+        raise RequestError(
+            f"--out {out} exists and is no feature store, so that not even --force replaces it; move it away, or give "
+            "another --out"
+        )
+    try:
+        return store_request(out)
+    except DamagedError as error:
+        if force:
+            return None
+        raise DamagedError(f"{error} (--force replaces it)") from None
 
 
 def choose_fold_set(stores: Stores, name: str) -> str:

@@ -55,12 +55,12 @@ def run(settings: DemoSettings) -> Outcome:
         return Outcome("\n".join(_lines()))
     if is_done(out, request, existing, settings.force) and report.is_file():
         return Outcome(f"{out} holds this demo already: nothing to do. Report: {report}", {"report": str(report)})
-    if existing is None and out.exists() and any(out.iterdir()):
+    if existing is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"{out}: is there and holds no demo; give another --out")
     _say(WELCOME.format(patients=settings.patients, out=out), settings)
     if settings.force or not (out / "cohort.yaml").is_file():
+        publish_json(marker, request)  # first: interrupted, the demo knows its folder again
         make_cohort(out, settings.patients, settings.seed, settings.quiet)
-        publish_json(marker, request)
     for line in _lines():
         _say(f"\n$ {line}", settings)
         _type(line, settings)

@@ -30,6 +30,8 @@ def run(settings: DistillSettings) -> Outcome:
     teacher = read_run(settings.teacher)
     if teacher is None:
         raise RequestError(f"--teacher {settings.teacher}: no run there; `mmcli train-teacher ... --out` makes one")
+    if not settings.modalities:
+        raise RequestError("--modalities: is empty; name what the student needs")
     settings = settings.model_copy(update=_defaults(settings, teacher))
     with open_stores(settings) as stores:
         modalities = choose_modalities(stores, settings.modalities)
@@ -121,7 +123,7 @@ class Lessons:
             shares = {m: float(s) for m, s in request["withhold"].items()}
             budget = latents_budget(self.plan.settings.memory)
             self._data = load_cohort(
-                stores, list(self.teacher["tasks"]), self.teacher["modalities"],
+                stores, self.plan.tasks, self.teacher["modalities"],
                 budget=budget, withhold=shares, seed=request["seed"],
             )  # fmt: skip
         return self._data

@@ -18,12 +18,15 @@ from mmcli.evaluation.sources import Inputs, load, unique_names
 from mmcli.files import sync_directory
 from mmcli.progress import note
 from mmcli.settings import EvaluateSettings
-from mmcli.stages.outcome import Outcome, is_done, remove
+from mmcli.stages.outcome import Outcome, is_done, refuse_input, remove
 
-# What fits beside each other on a terminal; the files have every metric.
+# The terminal's two tables, each less than 100 columns wide: these with their intervals, the rest without. The files
+# have every metric with its interval.
+FIRST = ("auc", "balanced_accuracy", "brier")
 COLUMNS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "sensitivity_macro",
            "specificity_macro", "f1_macro", "f1_micro", "brier")  # fmt: skip
 REPORT, METRICS_FILE = "report.html", "metrics.json"
+OURS = ("metrics.", "report.html", "roc-", "confusion-")
 
 
 def run(settings: EvaluateSettings) -> Outcome:
@@ -41,12 +44,13 @@ def run(settings: EvaluateSettings) -> Outcome:
     check_same_patients_and_classes(predictions)
     request = _request(settings, inputs, reference)
     out = settings.out
+    refuse_input(out, paths)
     existing = _existing(out)
     report = out / REPORT
     if is_done(out, request, None if existing is None else existing.get("request"), settings.force):
         assert existing is not None
         message = f"{out} holds this evaluation already: nothing to do. Report: {report}"
-        return Outcome(message, {**existing, "report": str(report)}, _rows(existing))
+        return Outcome(message, {**existing, "report": str(report)}, _rows(existing), tables=_tables(existing))
     if settings.dry_run:
         patients = len({i for p in predictions for i in p.ids})
         return Outcome(f"would compare {', '.join(inputs.names)} on {patients} patients and write {out}")
@@ -56,7 +60,8 @@ def run(settings: EvaluateSettings) -> Outcome:
     figures, differences = compare(predictions, bootstrap, reference)
     _publish(out, request, inputs, predictions, figures, differences, bootstrap, settings.split)
     content = as_json(request, inputs, predictions, figures, differences, bootstrap, settings.split)
-    return Outcome(f"Report: {report}", {**content, "report": str(report)}, _rows(content))
+    message = _said(content) + f"Report: {report}"
+    return Outcome(message, {**content, "report": str(report)}, _rows(content), tables=_tables(content))
 
 
 def _bootstrap(settings: EvaluateSettings) -> Bootstrap | None:
@@ -97,6 +102,8 @@ def _existing(out: Path) -> dict[str, Any] | None:
         ours = False
     if not ours:
         raise RequestError(f"{out}: is there and holds no report of mmcli's; give another --out")
+    if foreign := [f.name for f in sorted(out.iterdir()) if not f.name.startswith(OURS)]:
+        raise RequestError(f"{out}: holds {foreign[0]!r} beside the report; move it away, or give another --out")
     return dict(content)
 
 
@@ -149,6 +156,38 @@ def _rows(content: dict[str, Any]) -> list[dict[str, Any]]:
         if d["metric"] == "auc":
             rows[d["task"], d["run"], d["variant"]][f"AUC minus {d['reference']}"] = _cell(d, signed=True)
     return list(rows.values())
+
+
+def _tables(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The rows as tables that fit a terminal: main metrics with intervals, differences, the rest without."""
+    from mmcli.metrics import METRICS
+
+    rows = _rows(content)
+    first = [METRICS.get(name).title for name in FIRST]
+    metrics = [METRICS.get(name).title for name in COLUMNS]
+    names = dict.fromkeys(name for row in rows for name in row)
+    who = [n for n in names if n not in metrics and " minus " not in n]
+    differences = [n for n in names if " minus " in n]
+    rest = [n for n in metrics if n in names and n not in first]
+    picks = [[*who, *first], [*who, *differences] if differences else [], [*who, *rest]]
+    tables = [[{n: row[n] for n in pick if n in row} for row in rows] for pick in picks if pick]
+    for row in tables[-1]:
+        row.update({n: row[n].split(" [")[0] for n in rest if n in row})
+    return tables
+
+
+def _said(content: dict[str, Any]) -> str:
+    """What must be known to read the tables."""
+    said = []
+    if bootstrap := content["bootstrap"]:
+        level, resamples = f"{100 * bootstrap['confidence']:g} %", bootstrap["resamples"]
+        said.append(f"In brackets: {level} intervals of {resamples} bootstrap resamples of the patients.")
+    if any(len({r["n"] for r in content["runs"] if r["task"] == task}) > 1 for task in content["request"]["label"]):
+        said.append("Compare rows on the same number of patients only: a variant answers for those who have what it")
+        said.append(
+            "needs, a run's first row for everyone, by the training prior where a patient has nothing it needs."
+        )
+    return "".join(f"{line}\n" for line in said)
 
 
 def _first_columns(content: dict[str, Any], m: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -24,30 +25,36 @@ from mmcli.stages.pixels import Pixels
 from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, spool
 from mmcli.store import BagMeta, Instances, JoinedBag, Source, Spool, Stores, write_store
 
+_NAME = re.compile(r"[^@/]+(@[A-Za-z0-9][A-Za-z0-9_.+-]*)?")
+
 
 def run(settings: ExtractSettings) -> Outcome:
     """Encode every prepared instance; a patient whose files cannot be read any more is listed as failed."""
     shard = Shard(settings.shard, settings.quiet)
     out = shard.path(settings.out)
     with open_stores(settings) as stores:
-        bags = {name: _prepared(stores, name) for name in settings.encoder}
         _check_names(settings)
+        bags = {name: _prepared(stores, name) for name in settings.encoder}
         weights = {name: Path(path) for name, path in settings.weights.items()}
         request = {
             **settings.request(), "shard": str(shard), "command": "extract-features", "inputs": stores.fingerprints,
             "weights": {name: _weights_digest(name, path) for name, path in weights.items()},
         }  # fmt: skip
-        done = finished(out, request, settings)
+        done = finished(out, request, settings, settings.stores)
         if done:
             return done
+        if settings.root is not None and not settings.root.is_dir():
+            raise RequestError(f"--root: {settings.root} is no folder")
+        root = (settings.root or Path(stores.files[0].root)).resolve()
+        # All before the first patient: a wrong name or file is told now, not after hours.
+        loaded = {name: _load(name, bag, settings) for name, bag in bags.items()}
         if settings.dry_run:
             instances = sum(int(bag.offsets[-1]) for bag in bags.values())
             return Outcome(f"would encode {instances} instances of {len(stores.patients)} patients and write {out}")
-        root = settings.root or Path(stores.files[0].root)
-        with spool(out, request, settings.quiet) as opened:
+        with spool(out, request, settings) as opened:
             metas = {}
             for name, bag in bags.items():
-                encoder = _load(name, bag, settings)
+                encoder = loaded[name]
                 made = {"prepared": bag.meta.settings, "encoder": encoder.settings, "batch": settings.batch}
                 metas[name] = BagMeta(bag.meta.kind, encoder.name, encoder.weights_sha256, made, bag.meta.coords)
                 _encode(name, bag, encoder, Pixels(bag, root), opened, shard, settings)
@@ -57,28 +64,35 @@ def run(settings: ExtractSettings) -> Outcome:
             rows = modality_rows(opened, data)
             for row in rows:
                 row["encoder"] = metas[row["modality"]].encoder
-            return closing(out, opened, stores.patients.ids, settings, rows, f"{len(stores.patients)} patients")
+            return closing(out, opened, stores.patients.ids, settings, rows, shard.of(len(stores.patients)))
 
 
 def _prepared(stores: Stores, name: str) -> JoinedBag:
     """The prepared modality that an encoder's name means (`slide@uni` is a second encoder of `slide`)."""
     modality = name.split("@")[0]
-    if not modality:
-        raise RequestError("--encoder: write MODALITY=ENCODER, for example --encoder slide=efficientnet-lite0")
     if modality not in stores.bags:
         raise RequestError(
             f"--encoder: the stores have no modality {modality!r}{did_you_mean(modality, list(stores.bags))}"
         )
     bag = stores.bags[modality]
     if bag.dim:
-        raise RequestError(
-            f"--encoder: {modality} in {stores.files[0].path} is encoded already; give the prepared store"
-        )
+        encoded = next(f.path for f in stores.files if modality in f.bags and f.bags[modality].dim)
+        raise RequestError(f"--encoder: {modality} in {encoded} is encoded already; give the prepared store alone")
     return bag
 
 
 def _check_names(settings: ExtractSettings) -> None:
     known = list(settings.encoder)
+    if "" in known:
+        raise RequestError("--encoder: write MODALITY=ENCODER, for example --encoder slide=efficientnet-lite0")
+    for name in known:
+        if not _NAME.fullmatch(name):
+            raise RequestError(
+                f"--encoder: {name!r} cannot be a modality's name; write MODALITY=ENCODER or MODALITY@NAME=ENCODER, "
+                "the name of letters, digits and _ . + -"
+            )
+    if "" in settings.weights:
+        raise RequestError(f"--weights: write MODALITY=FILE, for example --weights {known[0]}={settings.weights['']}")
     for modality in settings.weights:
         if modality not in known:
             raise RequestError(f"--weights: {modality!r} has no --encoder{did_you_mean(modality, known)}")

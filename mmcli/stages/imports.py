@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ from mmcli.files import fingerprint
 from mmcli.progress import note, track
 from mmcli.readers.table import read_table
 from mmcli.settings import StoreImportSettings
-from mmcli.stages.common import write_failures
-from mmcli.stages.outcome import Outcome, is_done, remove
-from mmcli.store import BagMeta, Instances, Source, Spool, spool_folder, store_request, write_store
+from mmcli.stages.common import existing_request, write_failures
+from mmcli.stages.outcome import Outcome, is_done
+from mmcli.store import BagMeta, Instances, Source, Spool, write_store
 from mmcli.store.layouts import LAYOUTS
 from mmcli.store.layouts.layout import Layout, Piece
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]*")
 
 
 def run(settings: StoreImportSettings) -> Outcome:
@@ -26,15 +29,18 @@ def run(settings: StoreImportSettings) -> Outcome:
     layout, out = LAYOUTS.get(settings.layout)(), settings.out
     if not settings.folder.exists():
         raise RequestError(f"{settings.folder}: no such file or folder")
+    if not NAME.fullmatch(settings.modality):
+        raise RequestError(f"--modality: {settings.modality!r} cannot be a name; use letters, digits and _ . + - @")
+    if settings.folder.is_dir() and out.resolve().is_relative_to(settings.folder.resolve()):
+        raise RequestError(f"--out {out} lies in the folder that is read; give another --out")
     files = layout.files(settings.folder)
     inputs = hashlib.sha256("".join(fingerprint(f) for f in [*cohort.files, *files]).encode()).hexdigest()
     request = {**settings.request(), "command": "store import", "inputs": inputs}
-    if is_done(out, request, store_request(out), settings.force):
+    if is_done(out, request, existing_request(out, files, settings.force), settings.force):
         return Outcome(f"{out} holds this already: nothing to do")
     if settings.dry_run:
         return Outcome(f"would read {len(files)} files and write {out}")
-    remove(spool_folder(out))
-    with Spool(out, request) as spool:
+    with Spool(out, request, fresh=True) as spool:
         work = _Import(settings, cohort, layout, spool)
         work.read(files)
         ids = cohort.patients.ids

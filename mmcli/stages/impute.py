@@ -16,9 +16,9 @@ from mmcli.imputers.imputer import Answer, Columns
 from mmcli.progress import track
 from mmcli.registry import did_you_mean
 from mmcli.settings import ImputeSettings
-from mmcli.stages.common import choose_fold_set, open_stores
+from mmcli.stages.common import choose_fold_set, existing_request, open_stores
 from mmcli.stages.outcome import Outcome, is_done
-from mmcli.store import Imputation, Patients, Stores, Table, store_request, write_store
+from mmcli.store import Imputation, Patients, Stores, Table, write_store
 from mmcli.store.parts import TRAIN
 
 # Among fewer patients a two-valued column equals a two-class label by chance.
@@ -34,8 +34,7 @@ def run(settings: ImputeSettings) -> Outcome:
     if settings.imputations < 1:
         raise RequestError(f"--imputations: at least 1, not {settings.imputations}")
     make_imputer(settings.method, settings.set)
-    if any(path.exists() and settings.out.exists() and path.samefile(settings.out) for path in settings.stores):
-        raise RequestError(f"--out {settings.out} is one of the stores that are read; no command changes a store")
+    existing = existing_request(settings.out, settings.stores, settings.force)
     with open_stores(settings) as stores:
         fold_set = choose_fold_set(stores, settings.folds)
         table = _table(stores, settings.table)
@@ -47,7 +46,7 @@ def run(settings: ImputeSettings) -> Outcome:
         holes = int((~table.observed[table.present]).sum())
         data = {"out": str(settings.out), "table": settings.table, "name": name, "fold_set": fold_set,
                 "folds": roles.shape[1], "holes": holes, "answer": _answer(settings)}  # fmt: skip
-        if is_done(settings.out, request, store_request(settings.out), settings.force):
+        if is_done(settings.out, request, existing, settings.force):
             return Outcome(f"{settings.out} is complete already: nothing to do", data, rows)
         what = f"{holes} holes of {settings.table} in {_plural(roles.shape[1], 'fold')} of {fold_set} with {name}"
         if settings.dry_run:

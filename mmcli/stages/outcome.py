@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,16 @@ from mmcli.files import canonical_json
 
 @dataclass
 class Outcome:
-    """A stage's result: one line for people, rows for a table, data for programs, the exit code."""
+    """A stage's result: one line for people, rows for a table, data for programs, the exit code.
+
+    `tables` are what people see instead of `rows`, where those are too wide for a terminal or told already.
+    """
 
     message: str
     data: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int = DONE
+    tables: list[list[dict[str, Any]]] | None = None
 
 
 def is_done(out: Path, request: dict[str, Any], existing: dict[str, Any] | None, force: bool) -> bool:
@@ -35,6 +40,15 @@ def is_done(out: Path, request: dict[str, Any], existing: dict[str, Any] | None,
         f"{out} holds the answer to another request ({difference(existing, request)}); "
         "give another --out, or --force to replace it"
     )
+
+
+def refuse_input(out: Path, inputs: Sequence[Path], option: str = "--out") -> None:
+    """RequestError where writing `out` would write over an input: it is one of them, or a folder that holds one."""
+    final = out.resolve()
+    for path in inputs:
+        given = path.resolve()
+        if given == final or final in given.parents:
+            raise RequestError(f"{option} {out}: is, or holds, the input {path}; give another {option}")
 
 
 def difference(old: Any, new: Any, name: str = "") -> str:

@@ -18,7 +18,7 @@ from mmcli.imputers import load_imputer
 from mmcli.methods import METHODS
 from mmcli.progress import note, track
 from mmcli.settings import PredictSettings
-from mmcli.stages.outcome import Outcome, is_done
+from mmcli.stages.outcome import Outcome, is_done, refuse_input
 from mmcli.stages.train import choose_device
 from mmcli.store import Stores
 from mmcli.training.data import CohortData, PartData, load_cohort
@@ -34,6 +34,7 @@ def run(settings: PredictSettings) -> Outcome:
     parts, and the modalities that the prediction rests on."""
     folders = part_folders(settings.run)
     out = settings.out
+    refuse_input(out, [settings.run, *settings.stores])
     with Stores(settings.stores) as stores:
         request = {
             "parts": {folder.name: sha256_file(folder / WEIGHTS) for folder in folders},
@@ -70,7 +71,8 @@ def run(settings: PredictSettings) -> Outcome:
         frame = _frame(data.ids, first, sums, used)
         with publish(out) as temporary:
             frame.to_csv(temporary, index=False, lineterminator="\n")
-        publish_json(_sidecar(out), {"request": request, "run": str(settings.run)})
+            out.unlink(missing_ok=True)  # the table comes last: killed in between, the same command goes on
+            publish_json(_sidecar(out), {"request": request, "run": str(settings.run)})
     nothing = sum(not u for u in used)
     message = f"predicted {len(frame)} patients with {len(folders)} parts of {first.head['method']} into {out}"
     if nothing:
@@ -171,9 +173,7 @@ def _existing(out: Path, force: bool) -> dict[str, Any] | None:
     try:
         request: dict[str, Any] = json.loads(_sidecar(out).read_text(encoding="utf-8"))["request"]
     except FileNotFoundError:
-        if force:
-            return None
-        raise RequestError(f"{out} exists and was not made by predict; give another --out, or --force") from None
+        raise RequestError(f"{out} exists and was not made by predict; give another --out") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         if force:
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -23,6 +24,8 @@ from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows,
 from mmcli.store import BagMeta, Instances, Source, Spool, Table, write_store
 
 COORDS = {"slide": ("x", "y", "width", "height"), "image": ("x", "y", "width", "height"), "volume": ("z", "y", "x")}
+LARGEST = 1e9  # of any number that an option takes
+MOST_VOXELS = 1 << 28
 
 
 def run(settings: PreprocessSettings) -> Outcome:
@@ -40,7 +43,7 @@ def run(settings: PreprocessSettings) -> Outcome:
     options = {bag.name: _options(settings, bag) for bag in bags}
     _check_names(settings, bags)
     request = {**settings.request(), "shard": str(shard), "command": "preprocess", "inputs": _inputs(cohort)}
-    done = finished(out, request, settings)
+    done = finished(out, request, settings, cohort.files)
     if done:
         return done
     tables = {n: _table(m) for n, m in cohort.modalities.items() if n in wanted and isinstance(m, TableSpec)}
@@ -48,7 +51,7 @@ def run(settings: PreprocessSettings) -> Outcome:
     if settings.dry_run:
         files = sum(len(f) for bag in bags for f in bag.files)
         return Outcome(f"would read {files} files of {len(ids)} patients and {len(tables)} tables, and write {out}")
-    with spool(out, request, settings.quiet) as opened:
+    with spool(out, request, settings) as opened:
         for bag in bags:
             _prepare(bag, options[bag.name], opened, shard, cores(settings.workers), settings.quiet)
         data = {
@@ -62,7 +65,7 @@ def run(settings: PreprocessSettings) -> Outcome:
             out, request, cohort.patients, tables, data, root=root, shard=str(shard), compression=settings.compression
         )
         rows = modality_rows(opened, data) + [_table_row(n, t) for n, t in tables.items()]
-        return closing(out, opened, ids, settings, rows, f"{len(ids)} patients")
+        return closing(out, opened, ids, settings, rows, shard.of(len(ids)))
 
 
 def _inputs(cohort: Cohort) -> str:
@@ -108,11 +111,13 @@ def _options(settings: PreprocessSettings, bag: BagSpec) -> dict[str, Any]:
     def numbers(name: str, count: int, kind: Callable[[str], Any] = float) -> list[Any]:
         try:
             values = [kind(v) for v in given(name).split(",")]
-            if len(values) != count or not all(np.isfinite(values)):
+            if len(values) != count or not all(-LARGEST <= v <= LARGEST for v in values):
                 raise ValueError
         except ValueError:
+            what = "a number" if count == 1 else f"{count} numbers with commas"
+            whole = "whole " if kind is int else ""
             raise RequestError(
-                f"--{name.replace('_', '-')}: {given(name)!r} is not {count} number(s) with commas"
+                f"--{name.replace('_', '-')}: expected {what.replace('number', whole + 'number')}, not {given(name)!r}"
             ) from None
         return values
 
@@ -135,6 +140,8 @@ def _options(settings: PreprocessSettings, bag: BagSpec) -> dict[str, Any]:
         options = {"spacing": numbers("spacing", 3), "crop": numbers("crop", 3, int), "window": numbers("window", 2)}
         if min(*options["spacing"], *options["crop"]) <= 0 or options["window"][0] >= options["window"][1]:
             raise RequestError("--spacing and --crop must be above 0, and --window LOW,HIGH must rise")
+        if math.prod(options["crop"]) > MOST_VOXELS:
+            raise RequestError(f"--crop: {given('crop')} is more than {MOST_VOXELS} voxels, which no encoder reads")
         return options
     return {}
 
@@ -175,6 +182,8 @@ def _attempt(bag: BagSpec, options: dict[str, Any], patient: int) -> Instances |
         return str(error)
     except (OSError, MemoryError) as error:
         return f"{files[0].shown}: {' '.join(str(error).split()) or type(error).__name__}"
+    except Exception as error:  # a library's surprise at one file never ends a run over a thousand
+        return f"{files[0].shown}: {type(error).__name__}: {' '.join(str(error).split())[:200]} (report this to mmcli)"
     counts = [len(coords) for _, coords, _ in parts]
     pixels = [p for *_, p in parts if p is not None]
     return Instances(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 
 from mmcli.errors import RequestError
 from mmcli.progress import note
-from mmcli.stages.common import failure_code, write_failures
-from mmcli.stages.outcome import Outcome, is_done, remove
-from mmcli.store import Instances, Spool, Store, spool_folder, spool_request, store_request
+from mmcli.stages.common import existing_request, failure_code, write_failures
+from mmcli.stages.outcome import Outcome, is_done
+from mmcli.store import Instances, Spool, Store, spool_request
 
 
 def cores(workers: int) -> int:
@@ -41,11 +41,11 @@ class Shard:
         if text == "slurm":
             try:
                 first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0"))
-                step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1"))
+                step = max(1, int(os.environ.get("SLURM_ARRAY_TASK_STEP", "1")))
                 number, total = (int(array or "") - first) // step, int(os.environ["SLURM_ARRAY_TASK_COUNT"])
             except (KeyError, ValueError):
                 raise RequestError(
-                    "--shard slurm: SLURM_ARRAY_TASK_ID and _COUNT are not set; start it by sbatch --array"
+                    "--shard slurm: SLURM_ARRAY_TASK_ID and _COUNT do not hold numbers; start it by sbatch --array"
                 ) from None
         else:
             match = re.fullmatch(r"(\d+)/(\d+)", text)
@@ -53,7 +53,7 @@ class Shard:
                 raise RequestError(f"--shard: {text!r} is not I/N (for example 0/4) or slurm")
             number, total = int(match[1]), int(match[2])
         if not 0 <= number < total:
-            raise RequestError(f"--shard: part {number} of {total} does not exist; the first is 0/{total}")
+            raise RequestError(f"--shard: part {number} of {total} does not exist; the first of n parts is 0/n")
         self.number, self.total = number, total
 
     def __str__(self) -> str:
@@ -62,6 +62,11 @@ class Shard:
     def __contains__(self, patient: int) -> bool:
         return patient % self.total == self.number
 
+    def of(self, patients: int) -> str:
+        """ "14 patients", or of a shard its share of them."""
+        own = len(range(self.number, patients, self.total))
+        return f"{patients} patients" if self.total == 1 else f"{own} of {patients} patients"
+
     def path(self, out: Path) -> Path:
         """`features.h5` -> `features.shard-0-of-4.h5`; unchanged when there is one part."""
         if self.total == 1:
@@ -69,18 +74,14 @@ class Shard:
         return out.with_name(f"{out.stem}.shard-{self.number}-of-{self.total}{out.suffix}")
 
 
-def finished(out: Path, request: dict[str, Any], settings: Any) -> Outcome | None:
+def finished(out: Path, request: dict[str, Any], settings: Any, inputs: Sequence[Path]) -> Outcome | None:
     """The outcome of an output that is there already, None where there is work to do.
 
-    An interrupted output of another request is refused like a finished one, unless --force removes it.
+    An interrupted output of another request is refused like a finished one, unless --force drops it. A store that
+    --force replaces stays until the new one is complete.
     """
     failure_code(0, settings.allow_failures)
-    if settings.force:
-        if not settings.dry_run:
-            remove(out)
-            remove(spool_folder(out))
-        return None
-    if is_done(out, request, store_request(out), settings.force):
+    if is_done(out, request, existing_request(out, inputs, settings.force), settings.force):
         failed = _failed(out)
         if settings.retry_failed and failed:
             return None
@@ -100,14 +101,17 @@ def _failed(out: Path) -> int:
 
 
 @contextmanager
-def spool(out: Path, request: dict[str, Any], quiet: bool) -> Iterator[Spool]:
+def spool(out: Path, request: dict[str, Any], settings: Any) -> Iterator[Spool]:
     """The spool of an output: a new one, the one that an interrupted command left, or (for --retry-failed) one that
     starts with the patients who did not fail in the finished store."""
-    resumed = spool_request(out) is not None
     with Spool(out, request) as opened:
-        if resumed and opened.entries:
-            note(f"{out}: going on where it was ({len(opened.entries)} done)", quiet)
-        if out.exists():
+        if opened.entries:
+            opened.check()
+            note(f"{out}: going on where it was ({len(opened.entries)} done)", settings.quiet)
+        if settings.retry_failed:
+            opened.forget_failed()
+        # Asked again now that nobody else can make it: another process may just have finished.
+        if is_done(out, request, existing_request(out, (), settings.force), settings.force):
             _adopt(opened, out)
         yield opened
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from mmcli.errors import DAMAGED, DamagedError, RequestError
 from mmcli.registry import did_you_mean
+from mmcli.stages.common import existing_request
 from mmcli.stages.outcome import Outcome, is_done
 from mmcli.store import (
     BagData,
@@ -16,7 +17,6 @@ from mmcli.store import (
     JoinedBag,
     Store,
     Stores,
-    store_request,
     write_store,
 )
 from mmcli.store import verify as verify_store
@@ -82,8 +82,12 @@ def pack(paths: list[Path], out: Path, force: bool) -> Outcome:
     """Write one store that holds all parts of several, or of all shards of one."""
     with Stores(paths) as stores:
         request = {"command": "store pack", "inputs": stores.fingerprints}
-        if is_done(out, request, store_request(out), force):
+        if is_done(out, request, existing_request(out, paths, force), force):
             return Outcome(f"{out} holds this already: nothing to do")
+        for path in paths:  # a store of damaged bytes with new checksums would look whole for ever
+            damage = verify_store(path)
+            if damage:
+                raise DamagedError(f"{path}: damaged ({'; '.join(damage)}); make it again before it is packed")
         roots = {file.root for file in stores.files if file.root}
         data = {name: _packed(bag) for name, bag in stores.bags.items()}
         write_store(
@@ -138,6 +142,8 @@ def export(paths: list[Path], modality: str, layout: str, out: Path, force: bool
         if modality not in stores.bags:
             raise RequestError(f"--modality: unknown modality {modality!r}{did_you_mean(modality, list(stores.bags))}")
         bag = stores.bag(modality)
+        if any(out.exists() and path.samefile(out) for path in paths):
+            raise RequestError(f"--out {out} is one of the files that are read; no command changes them")
         if out.exists() and not force:
             raise RequestError(f"{out} exists; give another --out, or --force to write over it")
         count = writer.write(bag, stores.patients.ids, out)

@@ -23,7 +23,7 @@ from mmcli.progress import note
 from mmcli.registry import did_you_mean
 from mmcli.settings import TrainSettings
 from mmcli.stages.common import choose_fold_set, choose_label
-from mmcli.stages.outcome import Outcome, is_done, remove
+from mmcli.stages.outcome import Outcome, is_done, refuse_input
 from mmcli.store import Stores
 from mmcli.store.parts import TEST, TRAIN, UNUSED, VALIDATION
 from mmcli.training.data import CohortData, PartData, data_spec, fit_preparation, fit_tasks, load_cohort
@@ -32,7 +32,7 @@ from mmcli.training.memory import latents_budget
 from mmcli.training.method import Method, method_settings
 from mmcli.training.part import Fitted, write_part
 from mmcli.training.predicting import answer, predictions_frame, validation_auc
-from mmcli.training.run import missing_parts, part_folder, read_run, settings_text, write_once
+from mmcli.training.run import missing_parts, part_folder, read_run, remove_run, settings_text, write_once
 from mmcli.training.seeds import derive, reproducible
 from mmcli.training.withhold import withhold_shares
 
@@ -108,7 +108,9 @@ def make_plan(
     method = choose_method(settings.method, stage)  # type: ignore[attr-defined]
     options = method_settings(method, settings.set)
     fold_set = choose_fold_set(stores, settings.folds)
-    tasks = settings.label
+    if not settings.seeds:
+        raise RequestError("--seeds: is empty; write for example 0 or 0-4")
+    tasks = list(dict.fromkeys(settings.label))
     if not tasks:
         labels = list(stores.patients.labels)
         if len(labels) != 1:
@@ -175,6 +177,7 @@ def train(plan: Plan) -> Outcome:
     grid = plan.parts(list(range(plan.folds.shape[1])), settings.seeds)
     names = [str(p) for p in grid]
     out: Path = settings.out
+    refuse_input(out, [*settings.stores, *filter(None, (getattr(settings, "teacher", None), settings.cohort))])
     existing = read_run(out)
     if existing is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"{out} exists and is no run; give another --out")
@@ -197,6 +200,8 @@ def train(plan: Plan) -> Outcome:
     )  # fmt: skip
     for line in check_folds(plan, data, sorted({p.fold for p in chosen})):
         note(line, settings.quiet)
+    for name in data.latents:
+        data.moments(name)  # refuses what is no finite number before anything is written
     imputers = _imputers(plan, list(data.tables))
     for table, imputer in imputers.items():
         for k in sorted({p.fold for p in chosen}):
@@ -208,7 +213,7 @@ def train(plan: Plan) -> Outcome:
             f"would train {len(parts)} parts in {out}: {', '.join(parts)}", {"run": str(out), "parts": parts}
         )
     if existing is not None and not same:
-        remove(out)
+        remove_run(out, existing)
     _begin(plan, names)
     trained, busy = [], []
     for number, part in enumerate(chosen, 1):
@@ -221,12 +226,17 @@ def train(plan: Plan) -> Outcome:
         note(f"{part} ({number}/{len(chosen)}): {row['epochs']} epochs{auc}, {row['seconds']:.1f} s", settings.quiet)
     lacking = missing_parts(out, names)
     message = f"trained {len(trained)} parts of {plan.method.name} in {out}"
+    if trained:
+        message += f" in {sum(row['seconds'] for row in trained):.1f} s"
+        known = [row["validation_auc"] for row in trained if not np.isnan(row["validation_auc"])]
+        message += f", mean validation AUC {np.mean(known):.3f}" if known else ""
     if working := [name for name in busy if name in lacking]:
         message += f"; {len(working)} are in the hands of another process"
     if lacking:
         message += f"; {len(lacking)} of {len(names)} are missing still"
     rows = [{k: v for k, v in r.items() if k != "validation_auc" or not np.isnan(v)} for r in trained]
-    return Outcome(message, {"run": str(out), "missing": lacking}, rows)
+    # The lines of progress have told each part already.
+    return Outcome(message, {"run": str(out), "missing": lacking}, rows, tables=None if settings.quiet else [])
 
 
 def choose_device(name: str) -> torch.device:
@@ -283,8 +293,10 @@ def _begin(plan: Plan, parts: list[str]) -> None:
 def _imputers(plan: Plan, tables: list[str]) -> dict[str, str]:
     """Table -> `--imputer`, for the tables that it has filled; the others' holes stay the training mean."""
     name = plan.settings.imputer
-    if not name or not tables:
+    if not name:
         return {}
+    if not tables:
+        raise RequestError("--imputer: there is no table among the modalities; leave it out")
     filled = [t for t in plan.stores.imputed_tables(name, plan.fold_set) if t in tables]
     rest = [t for t in tables if t not in filled]
     if rest:

@@ -78,8 +78,12 @@ class Stores:
             self.patients = patients or self.files[0].patients
             self._index = {patient: i for i, patient in enumerate(self.patients.ids)}
             self._rows = [_rows(file, self._index) for file in self.files]
-            if not any((rows >= 0).any() for rows in self._rows):
-                raise RequestError(f"{', '.join(map(str, paths))}: no patient of the cohort is in these stores")
+            for file, rows in zip(self.files, self._rows, strict=True):
+                if not (rows >= 0).any():
+                    raise RequestError(
+                        f"{file.path}: none of its patients is among those that are wanted (first id there: "
+                        f"{file.patients.ids[0]!r}, wanted: {self.patients.ids[0]!r}); is it a store of another cohort?"
+                    )
             self.bags = self._join_bags()
             self.tables = self._join_tables()
         except BaseException:
@@ -223,7 +227,8 @@ def _check_shards(files: list[Store]) -> None:
     for total, have in shards.items():
         lacking = [str(i) for i in range(int(total)) if str(i) not in have]
         if lacking:
-            raise RequestError(f"shard {', '.join(lacking)} of {total} is missing: give all shards of the store")
+            shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
+            raise RequestError(f"shard {shown} of {total} is missing: give all shards of the store")
 
 
 def _check_same(file: Store, bag: Bag, first: Bag) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmcli.errors import DamagedError, RequestError
 from mmcli.store.hdf5 import dataset_digest, json_attribute, read_text
 from mmcli.store.parts import Label, Patients, Source, Table
-from mmcli.store.write import SCHEMA, USERBLOCK, BagMeta, userblock
+from mmcli.store.write import SCHEMA, SIGNATURE, USERBLOCK, BagMeta, userblock
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Store:
         if schema != SCHEMA:
             self._file.close()
             problem = "an HDF5 file, but no feature store" if schema is None else f"a feature store of schema {schema}"
-            raise DamagedError(f"{path}: {problem}; this mmcli reads schema {SCHEMA}")
+            raise DamagedError(f"{path}: {problem}; this mmcli reads schema {SCHEMA}: make it again")
         try:
             self._read()
         except (KeyError, OSError, ValueError, RuntimeError, TypeError, AttributeError) as error:
@@ -140,6 +140,12 @@ def _read_sources(group: h5py.Group) -> list[Source]:
 def _read_table(group: h5py.Group) -> Table:
     attribute = {n: json_attribute(group, n, {}) for n in ("columns", "kinds", "categories", "units")}
     return Table(present=group["present"][:], values=group["values"][:], observed=group["observed"][:], **attribute)
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a feature store of ours, whole or damaged: what its first bytes say."""
+    with path.open("rb") as file:
+        return file.read(len(SIGNATURE)) == SIGNATURE
 
 
 def store_request(path: Path) -> dict[str, Any] | None:

@@ -7,7 +7,9 @@ and the rest is cut off. `flock` keeps a second process out.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -16,13 +18,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcli.errors import DamagedError, RequestError
-from mmcli.files import canonical_json, publish_json
+from mmcli.files import canonical_json, publish_json, reason
 from mmcli.store.hdf5 import Rows
 from mmcli.store.parts import Instances, Source
 from mmcli.store.write import ARRAYS, BagData, BagMeta
@@ -44,24 +46,52 @@ class Entry:
 
 
 class Spool:
-    """The collected patients of one output that is being made. A context manager; `discard` removes it."""
+    """The collected patients of one output that is being made. A context manager; `discard` removes it.
 
-    def __init__(self, out: Path, request: dict[str, Any]) -> None:
-        self.folder = spool_folder(out)
+    What was collected for another request, or with `fresh` for any, is dropped.
+    """
+
+    def __init__(self, out: Path, request: dict[str, Any], fresh: bool = False) -> None:
+        self.folder, self._fresh = spool_folder(out), fresh
         self._files: dict[str, BinaryIO] = {}
         self.entries: dict[tuple[str, int], Entry] = {}
+        self._lock = self._locked(out)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RequestError(f"{out.parent}: cannot be written to ({error.strerror}); give another --out") from error
-        self._lock = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RequestError(f"another process is making {out} now; wait for it, or give another --out") from None
-        if spool_request(out) is None:
-            publish_json(self.folder / "request.json", request)
-        self._read_journal()
+            for stale in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
+                stale.unlink()  # of a process that was killed: whoever holds the lock is the only one
+            known = spool_request(out)
+            if fresh or known is None or canonical_json(known) != canonical_json(request):
+                self._clear()
+                publish_json(self.folder / "request.json", request)
+            self._read_journal()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _locked(self, out: Path) -> IO[str]:
+        while True:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = (self.folder / "lock").open("w")
+            except FileNotFoundError:
+                continue  # another process has just finished and removed the folder
+            except OSError as error:
+                raise RequestError(
+                    f"{out.parent}: cannot be written to ({reason(error)}); give another --out"
+                ) from error
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                raise RequestError(f"another process is making {out} now; wait for it, or give another --out") from None
+            if os.fstat(lock.fileno()).st_nlink:
+                return lock
+            lock.close()
+
+    def _clear(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
 
     def __enter__(self) -> Spool:
         return self
@@ -69,7 +99,14 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if error is not None and (self._fresh or not self.entries):
+            self.discard()  # nothing to go on with
+            return
+        if error is None:
+            self.close()
+            return
+        with contextlib.suppress(OSError):  # on a full disk: the error that is under way tells it
+            self.close()
 
     def close(self) -> None:
         """Flush and close all files."""
@@ -82,8 +119,16 @@ class Spool:
 
     def discard(self) -> None:
         """Remove the spool: the store is complete."""
-        self.close()
-        shutil.rmtree(self.folder)
+        for file in self._files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+        self._files.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    def forget_failed(self) -> None:
+        """Try the patients again whose files could not be read before the interruption."""
+        self.entries = {key: entry for key, entry in self.entries.items() if not entry.failed}
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         return key in self.entries
@@ -98,10 +143,8 @@ class Spool:
             if len(array) != bag.count:
                 raise ValueError(f"{name} has {len(array)} rows for {bag.count} instances")
             content = np.ascontiguousarray(array).tobytes()
-            file = self._file(f"{_safe(modality)}.{name}.bin")
-            arrays[name] = [file.tell(), array.dtype.str, list(array.shape)]
-            file.write(content)
-            file.flush()
+            start = self._append(f"{_safe(modality)}.{name}.bin", content)
+            arrays[name] = [start, array.dtype.str, list(array.shape)]
             digest.update(content)
         sources = [asdict(s) for s in bag.sources]
         self._log(Entry(modality, patient, bag.count, True, "", arrays, sources, digest.hexdigest()))
@@ -174,10 +217,22 @@ class Spool:
         file.seek(0, os.SEEK_END)
         return file
 
+    def _append(self, name: str, content: bytes) -> int:
+        """Write at a file's end, and return where that was."""
+        file = self._file(name)
+        start = file.tell()
+        try:
+            file.write(content)
+            file.flush()
+        except OSError as error:
+            raise RequestError(
+                f"{self.folder}: cannot be written ({reason(error)}); make room, then the same command goes on where "
+                "it was"
+            ) from error
+        return start
+
     def _log(self, entry: Entry) -> None:
-        file = self._file("journal.jsonl")
-        file.write(canonical_json(asdict(entry)).encode() + b"\n")
-        file.flush()
+        self._append("journal.jsonl", canonical_json(asdict(entry)).encode() + b"\n")
         self.entries[entry.modality, entry.patient] = entry
 
     def _read_journal(self) -> None:

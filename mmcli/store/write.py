@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -14,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcli import __version__
+from mmcli.errors import RequestError
 from mmcli.files import publish
 from mmcli.store.hdf5 import Rows, content_digest, write_array, write_attributes, write_rows, write_text
 from mmcli.store.parts import Kind, Patients, Source, Table
 
 SCHEMA = 1
 USERBLOCK = 512
+SIGNATURE = b"mmcli feature store"
+STRUCTURE = 1 << 16  # bytes of a small store's groups, attributes and ids
 ARRAYS = ("features", "coords", "pixels", "source")
 
 
@@ -76,6 +81,11 @@ def write_store(
 
     The file's first 512 bytes (HDF5's user block) say in text what it is, with the SHA-256 of all bytes after them.
     """
+    if compression == "none":
+        large = [rows for bag in (bags or {}).values() for rows in bag.arrays.values()]
+        small = sum(t.values.nbytes + t.observed.nbytes for t in tables.values())
+        small += sum(i.values.nbytes + sum(a.nbytes for a in i.fitted.values()) for i in imputations)
+        _check_room(out, small + sum(math.prod(rows.shape) * rows.dtype.itemsize for rows in large))
     with publish(out) as temporary:
         with h5py.File(temporary, "w", userblock_size=USERBLOCK, libver=("v110", "v110")) as file:
             write_attributes(file, {"mmcli_schema": SCHEMA, "request": request, "root": root, "shard": shard})
@@ -95,6 +105,18 @@ def write_store(
     return content
 
 
+def _check_room(out: Path, nbytes: int) -> None:
+    """Refuse beforehand what the disk cannot hold: HDF5 does not survive a disk that gets full under it."""
+    there = next(path for path in out.absolute().parents if path.is_dir())
+    free = shutil.disk_usage(there).free
+    needed = nbytes + nbytes // 50 + STRUCTURE
+    if free < needed:
+        raise RequestError(
+            f"{out}: needs about {needed / 1e6:,.1f} MB, the disk has {free / 1e6:,.1f} MB left; make room, or give "
+            "another --out"
+        )
+
+
 def _sign(path: Path) -> None:
     block = userblock(path)
     with path.open("r+b") as file:
@@ -108,7 +130,7 @@ def userblock(path: Path) -> bytes:
         file.seek(USERBLOCK)
         while block := file.read(1 << 22):
             digest.update(block)
-    text = f"mmcli feature store, HDF5 after this block of {USERBLOCK} bytes\nsha256 {digest.hexdigest()}\n"
+    text = f"{SIGNATURE.decode()}, HDF5 after this block of {USERBLOCK} bytes\nsha256 {digest.hexdigest()}\n"
     return text.encode().ljust(USERBLOCK, b"\n")
 
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmcli.errors import DamagedError
 from mmcli.store import Label, Stores, Table
 from mmcli.store.batch import Latents, PackedBag
 from mmcli.store.parts import TRAIN
@@ -32,13 +33,18 @@ class Moments:
     counts: Ints
 
     @classmethod
-    def of(cls, latents: Latents) -> Moments:
-        """Read every bag once."""
+    def of(cls, latents: Latents, ids: list[str]) -> Moments:
+        """Read every bag once; DamagedError names a patient `ids[i]` with a feature that is no finite number."""
         counts = np.diff(latents.bag.offsets)
         sums, squares = np.zeros((len(counts), latents.dim)), np.zeros((len(counts), latents.dim))
         for i in np.flatnonzero(counts):
             rows = latents.pack(np.array([i])).features.numpy().astype(np.float64)
             sums[i], squares[i] = rows.sum(0), (rows**2).sum(0)
+        if len(bad := np.flatnonzero(~np.isfinite(sums).all(1))):
+            raise DamagedError(
+                f"{latents.bag.name}: the features of patient {ids[bad[0]]} are not all finite ({len(bad)} patients); "
+                "extract them again, with --dtype float32 where they overflow"
+            )
         return cls(sums, squares, counts)
 
 
@@ -65,7 +71,7 @@ class CohortData:
     def moments(self, bag: str) -> Moments:
         """Computed when first asked for, as prediction needs none."""
         if bag not in self._moments:
-            self._moments[bag] = Moments.of(self.latents[bag])
+            self._moments[bag] = Moments.of(self.latents[bag], self.ids)
         return self._moments[bag]
 
 

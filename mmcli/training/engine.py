@@ -100,6 +100,8 @@ class Trainer:
             rates = [_rate(turn.optimiser, epoch, phase.epochs, self._losses(phase)) for turn in phase.turns]
             loss = self._epoch(phase, train, optimisers, groups, rates)
             value = self._validate(phase, pieces) if pieces else math.nan
+            if pieces and not math.isfinite(value):
+                raise self._diverged(phase, f"the validation loss of {phase.name!r} became {value}", rates[0])
             if stops and (self.state.best_loss is None or value < self.state.best_loss):
                 self.state.best_loss, self.state.best_epoch = value, epoch
                 self._best = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
@@ -166,11 +168,14 @@ class Trainer:
     def _check_finite(self, phase: Phase, losses: NDArray[np.float64], rate: float) -> None:
         if not np.isfinite(losses).all():
             first = int(np.flatnonzero(~np.isfinite(losses))[0])
-            raise RequestError(
-                f"{self.name}: the loss of {phase.name!r} became {losses[first]} in epoch {self.state.epoch}, batch "
-                f"{first} of {len(losses)}, at learning rate {rate:g}; try a smaller --set lr=. The last checkpoint "
-                "is kept"
-            )
+            what = f"the loss of {phase.name!r} became {losses[first]} in batch {first} of {len(losses)},"
+            raise self._diverged(phase, what, rate)
+
+    def _diverged(self, phase: Phase, what: str, rate: float) -> RequestError:
+        return RequestError(
+            f"{self.name}: {what} in epoch {self.state.epoch} at learning rate {rate:g}; try a smaller one (--set "
+            "lr=...), in another --out or with --force"
+        )
 
     @torch.no_grad()
     def _validate(self, phase: Phase, pieces: list[Ints]) -> float:

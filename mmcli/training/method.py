@@ -26,7 +26,7 @@ def everyone(roster: Roster) -> Tensor:
 class MethodSettings(BaseModel):
     """A method's own options: each field has a description with the paper's equation or section."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,11 @@ class Method(nn.Module):
     """
 
     name: ClassVar[str]
+    source: ClassVar[str] = ""  # the paper, for `mmcli methods`
     stages: ClassVar[frozenset[str]]
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     variants: ClassVar[tuple[str, ...]] = ("",)  # the first is the main one
-    needs: ClassVar[frozenset[str]] = frozenset()  # of a stage: {"teacher"} = its probabilities and latents in `extra`
+    needs: ClassVar[frozenset[str]] = frozenset()  # "teacher-latents": also the teacher's latents in `extra`
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmcli.errors import DamagedError
 from mmcli.metrics.auc import AUC
 from mmcli.store.parts import ROLES, VALIDATION
 from mmcli.training.data import PartData
@@ -58,6 +59,11 @@ def answer(method: Method, data: PartData, rows: Ints, key: tuple[object, ...]) 
             spread = drawn.std(0).mean(-1)[kept] if drawn.ndim == 3 else None
             mean = (drawn.mean(0) if drawn.ndim == 3 else drawn)[kept]
             mean[~anything[kept]] = spec.prior
+            if len(bad := np.flatnonzero(~np.isfinite(mean).all(1))):
+                raise DamagedError(
+                    f"patient {data.data.ids[int(rows[kept][bad[0]])]}: no finite prediction ({len(bad)} patients): "
+                    "features or cells of the store are not finite numbers; make it again"
+                )
             answers[variant][spec.name] = Answer(rows[kept], mean / mean.sum(1, keepdims=True), spread, names)
     return answers
 

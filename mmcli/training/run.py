@@ -19,17 +19,30 @@ from mmcli.files import sync_directory
 from mmcli.training.engine import CHECKPOINT
 
 RUN, SETTINGS = "run.json", "settings.yaml"
+KEYS = ("request", "parts")
 
 
 def read_run(path: Path) -> dict[str, Any] | None:
-    """run.json of a run, None where there is none."""
+    """run.json of a run, None where there is none; RequestError where another tool's run.json lies."""
     try:
         content: dict[str, Any] = json.loads((path / RUN).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedError(f"{path / RUN}: damaged ({' '.join(str(error).split())}); train the run again") from None
+    if not isinstance(content, dict) or any(key not in content for key in KEYS):
+        raise RequestError(f"{path}: its run.json is not one of mmcli's; give another folder")
     return content
+
+
+def remove_run(path: Path, run: dict[str, Any]) -> None:
+    """Remove what mmcli wrote of a run, run.json last; what else lies in the folder stays."""
+    for part in run["parts"]:
+        for folder in (path / part, path / f".{part}.partial"):
+            if folder.is_dir():
+                shutil.rmtree(folder)
+    for name in (SETTINGS, RUN):
+        (path / name).unlink(missing_ok=True)
 
 
 def missing_parts(path: Path, parts: list[str]) -> list[str]:

@@ -260,8 +260,8 @@ def test_ten_thousand_patients_are_read_in_two_seconds(tmp_path: Path) -> None:
         f"modalities:\n  slide: {{kind: slide, path: p}}\n  t: {{kind: table, columns: [{columns}]}}\n"
     )
     path = cohort_in(tmp_path, yaml, f"{header}\n{body}\n")
-    start = time.perf_counter()
+    start = time.process_time()
     cohort, findings = examine_cohort(path)
     # Twice what it takes on a busy machine; a loop over patients in pandas would take minutes.
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6
     assert cohort is None and len(findings.problems) == 1

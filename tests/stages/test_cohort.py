@@ -74,12 +74,12 @@ def test_init_guesses_and_the_result_is_read(made: Path) -> None:
 
 def test_init_never_overwrites(made: Path) -> None:
     out = made.parent / "cohort.yaml"
-    out.write_text("mine")
+    out.write_text("patients: mine")
     with pytest.raises(RequestError, match="--force"):
         init(made)
-    assert out.read_text() == "mine"
+    assert out.read_text() == "patients: mine"
     init(made, force=True)
-    assert out.read_text() != "mine"
+    assert out.read_text() != "patients: mine"
     elsewhere = made.parent / "other" / "c.yaml"
     init(made, elsewhere)
     assert read_cohort(elsewhere, root=made.parent, paths="ignore").patients.ids[0] == "000"

@@ -21,7 +21,7 @@ RUNS = ["teacher", "student", "guide", "slide-only", "ct-only", "markers-only"]
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     out = tmp_path_factory.mktemp("demo") / "d"
-    command = [sys.executable, "-m", "mmcli", "demo", "--out", str(out), "--patients", "40"]
+    command = [sys.executable, "-m", "mmcli", "demo", "--out", str(out), "--patients", "20"]
     return out, subprocess.run(command, capture_output=True, text=True)
 
 
@@ -51,7 +51,7 @@ def test_its_stores_are_whole(done: tuple[Path, subprocess.CompletedProcess[str]
 
 def test_the_second_time_nothing_is_done(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, _ = done
-    assert "nothing to do" in demo.run(DemoSettings(out=out, patients=40)).message
+    assert "nothing to do" in demo.run(DemoSettings(out=out, patients=20)).message
 
 
 def test_the_script_is_the_same_and_does_nothing_twice(done: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -76,3 +76,11 @@ def test_a_folder_of_someone_else_is_left_alone(tmp_path: Path) -> None:
     )
     assert process.returncode == 2 and "holds no demo" in process.stderr
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_without_the_package_of_weights_it_says_so_and_uses_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
+    note, *lines = demo._lines()
+    assert note == demo.NO_WEIGHTS and note.startswith("#")
+    assert any("--encoder slide=statistics" in line for line in lines)
+    assert not any("efficientnet" in line for line in lines)

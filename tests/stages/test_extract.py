@@ -181,7 +181,6 @@ def test_two_encoders_of_one_modality(prepared: Path, tmp_path: Path) -> None:
         ({"weights": {"us": "w.pth"}}, "--weights: 'us' has no --encoder"),
         ({"weights": {"slide": "none.pth"}}, "none.pth: no such file"),
         ({"set": {"us.precision": "x"}}, "'us' has no --encoder"),
-        ({"batch": 0}, "--batch"),
     ],
 )
 def test_wrong_options(prepared: Path, tmp_path: Path, given: dict, message: str) -> None:

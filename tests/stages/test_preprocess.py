@@ -146,13 +146,12 @@ def test_shards_are_one_store(made: Path, prepared: Path, tmp_path: Path) -> Non
     [
         ({"modalities": ["slides"]}, "did you mean 'slide'"),
         ({"mpp": {"ct": "0.5"}}, "--mpp: 'ct' is no slide modality"),
-        ({"tile_px": {"": "many"}}, "--tile-px: 'many' is not 1 number"),
-        ({"spacing": {"ct": "1,1"}}, "--spacing: '1,1' is not 3 number"),
+        ({"tile_px": {"": "many"}}, "--tile-px: expected a whole number, not 'many'"),
+        ({"spacing": {"ct": "1,1"}}, "--spacing: expected 3 numbers with commas, not '1,1'"),
         ({"window": {"": "5,1"}}, "must rise"),
         ({"target_mpp": {"": "-1"}}, "must be above 0"),
         ({"shard": "3/3"}, "part 3 of 3 does not exist"),
         ({"shard": "slurm"}, "SLURM_ARRAY_TASK_ID"),
-        ({"workers": -1}, "--workers"),
         ({"allow_failures": "some"}, "--allow-failures: give a number"),
     ],
 )

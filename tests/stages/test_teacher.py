@@ -221,7 +221,6 @@ def test_two_tasks(write_made_store: Write, tmp_path: Path) -> None:
         ({"only_seeds": [2]}, "2 is not one of --seeds 0"),
         ({"imputer": "mice"}, "no imputation 'mice' for 'cv' in these stores"),
         ({"withhold": {"slide": "1"}}, "no training patient has the modality slide"),
-        ({"memory": "lots"}, "--memory: 'lots' is no size"),
     ],
 )
 def test_wrong_requests(store: Path, tmp_path: Path, given: dict[str, Any], message: str) -> None:

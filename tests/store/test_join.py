@@ -76,7 +76,7 @@ def test_what_does_not_fit_is_refused(content, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="other columns"):
         Stores([one, renamed])
     stranger = replace(content.patients, ids=[f"X{i}" for i in range(len(content.patients))])
-    with pytest.raises(RequestError, match="no patient of the cohort"):
+    with pytest.raises(RequestError, match="none of its patients is among those"):
         Stores([one], stranger)
     with Stores([one]) as stores, pytest.raises(RequestError, match="no modality 'slide'"):
         stores.bag("slide")

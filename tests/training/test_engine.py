@@ -171,7 +171,9 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_batch_and_rate(made: Any, tm
 
     data, roles, spec = made
     method = Breaks(spec, MethodSettings(), [{"name": "one", "turns": [([""], ADAM)]}])
-    with pytest.raises(RequestError, match=r"loss of 'one' became nan in epoch 1, batch 3 of 5, .* 0.01; .*--set lr"):
+    with pytest.raises(
+        RequestError, match=r"loss of 'one' became nan in batch 3 of 5, in epoch 1 at .* 0.01; .*--set lr"
+    ):
         Trainer(method, data, roles, NAME, tmp_path).train()
 
 

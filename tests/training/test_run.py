@@ -50,9 +50,9 @@ def test_an_error_leaves_the_unfinished_part_for_the_next_time(tmp_path: Path) -
 
 def test_whoever_comes_first_writes(tmp_path: Path) -> None:
     path = tmp_path / "run" / "run.json"
-    write_once(path, json.dumps({"from": 1}))
-    write_once(path, json.dumps({"from": 2}))
-    assert read_run(tmp_path / "run") == {"from": 1} and read_run(tmp_path) is None
+    write_once(path, json.dumps({"request": 1, "parts": []}))
+    write_once(path, json.dumps({"request": 2, "parts": []}))
+    assert read_run(tmp_path / "run") == {"request": 1, "parts": []} and read_run(tmp_path) is None
     assert [p.name for p in path.parent.iterdir()] == ["run.json"]
     path.write_text("{")
     with pytest.raises(DamagedError, match="train the run again"):

@@ -1,9 +1,12 @@
-"""How other tools lay out a slide's or patient's features: one file a layout, each with `read` and `write`."""
+"""How other tools lay out a slide's or patient's features: one file a layout, read in pieces and written whole."""
 
 from __future__ import annotations
 
 from mmcli.registry import Registry
 
 LAYOUTS = Registry(
-    "layout", "mmcli.layouts", {"stamp": "mmcli.store.layouts.stamp:Stamp", "npz": "mmcli.store.layouts.npz:Npz"}
+    "layout",
+    "mmcli.layouts",
+    "mmcli.store.layouts.layout:Layout",
+    {"stamp": "mmcli.store.layouts.stamp:Stamp", "npz": "mmcli.store.layouts.npz:Npz"},
 )

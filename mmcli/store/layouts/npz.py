@@ -55,6 +55,8 @@ class Npz(Layout):
 
     def write(self, bag: JoinedBag, ids: list[str], out: Path) -> int:
         """One file: a row an instance."""
+        if out.exists() and not (out.is_file() and zipfile.is_zipfile(out)):
+            raise RequestError(f"--out {out} exists and is no .npz file; give another --out")
         counts = np.diff(bag.offsets)
         names = np.repeat(np.array(ids), counts)
         with publish(out) as temporary, temporary.open("wb") as file:

@@ -5,6 +5,8 @@ Level-0 pixels are micrometres / MPP. The MPP comes from the cohort or --mpp; th
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import h5py
 import numpy as np
 
 from mmcli.errors import RequestError, UnreadableError
-from mmcli.files import publish
+from mmcli.files import publish, reason
 from mmcli.store.join import JoinedBag
 from mmcli.store.layouts.layout import Layout, Piece
 
@@ -65,11 +67,30 @@ class Stamp(Layout):
         )
 
     def write(self, bag: JoinedBag, ids: list[str], out: Path) -> int:
-        """A folder with one file a patient, coordinates in micrometres."""
-        out.mkdir(parents=True, exist_ok=True)
-        columns = list(bag.meta.coords)
+        """A folder with one file a patient, coordinates in micrometres; a new one appears when it is complete."""
         counts = np.diff(bag.offsets)
-        for patient in np.flatnonzero(counts):
+        owners = np.flatnonzero(counts)
+        bad = [ids[i] for i in owners if Path(ids[i]).name != ids[i]]
+        if bad:
+            raise RequestError(f"patient {bad[0]!r} cannot be a file's name, which STAMP's layout makes of it")
+        if out.exists() and not out.is_dir():
+            raise RequestError(f"--out {out} exists and is no folder; STAMP's layout is a folder: give another --out")
+        folder = out if out.is_dir() else out.with_name(f".{out.name}.{os.getpid()}.partial")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._write_files(bag, ids, owners, folder)
+            if folder != out:
+                folder.replace(out)
+        except OSError as error:
+            raise RequestError(f"{out}: cannot be written ({reason(error)}); give another --out or make room") from None
+        finally:
+            if folder != out:
+                shutil.rmtree(folder, ignore_errors=True)
+        return len(owners)
+
+    def _write_files(self, bag: JoinedBag, ids: list[str], owners: np.ndarray, out: Path) -> None:
+        columns = list(bag.meta.coords)
+        for patient in owners:
             rows = bag.rows("coords", int(patient)) if any("coords" in p.arrays for p in bag.pieces) else None
             coords, size = _micrometres(bag, int(patient), rows, columns)
             with publish(out / f"{ids[patient]}.h5") as temporary, h5py.File(temporary, "w") as file:
@@ -81,7 +102,6 @@ class Stamp(Layout):
                 file.attrs.update(
                     tile_size_um=size, tile_size_px=int(bag.meta.settings.get("prepared", {}).get("tile_px", 0))
                 )
-        return int((counts > 0).sum())
 
 
 def _columns(about: dict[str, object], mpp: float | None) -> tuple[str, ...]:

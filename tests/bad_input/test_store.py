@@ -1,0 +1,75 @@
+"""`store` and the catalogues with wrong requests and damaged stores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+LINES = {
+    "store info none.h5": ("none.h5: no such feature store", 2),
+    "store info schema2.h5": ("a feature store of schema 2", 4),
+    "store info mine": ("mine: no such feature store", 2),
+    "store verify p.h5 none.h5": ("none.h5: no such feature store", 2),
+    "store pack none.h5 --out x.h5": ("none.h5: no such feature store", 2),
+    "store pack flipped.h5 --out x.h5": ("flipped.h5: damaged (", 4),
+    "store pack p.h5 p.h5 --out x.h5": ("is in two of the stores", 2),
+    "store pack p.h5 others.h5 --out x.h5": ("is it a store of another cohort?", 2),
+    "store pack p.h5 --out p.h5 --force": ("--out p.h5 is one of the files that are read", 2),
+    "store pack p.h5 --out mine --force": ("--out mine is a folder", 2),
+    "store pack p.h5 --out thesis.txt --force": ("not even --force replaces it", 2),
+    "store pack p.h5": ("Missing option '--out'", 2),
+    "store export p.h5 --modality slide --out x.npz": ("slide has no features in these stores", 2),
+    "store export p.h5 --modality slid --out x.npz": ("did you mean 'slide'?", 2),
+    "store export p.h5 --modality slide --layout zarr --out x": ("unknown layout 'zarr'", 2),
+    "store import none --layout npz --modality a --cohort cohort.yaml --out x.h5": ("none: no such file or folder", 2),
+    "store import mine --layout npz --modality a --cohort cohort.yaml --out x.h5": ("mine: no .npz file there", 2),
+    "store import mine --layout clam --modality a --cohort cohort.yaml --out x.h5": ("--layout: input should be", 2),
+    "store import mine --layout npz --modality a/b --cohort cohort.yaml --out x.h5": ("cannot be a name", 2),
+    "store import mine --layout npz --modality a --cohort none.yaml --out x.h5": ("none.yaml: no such file", 2),
+    "store import mine --layout npz --modality a --cohort cohort.yaml --out mine/x.h5": ("lies in the folder", 2),
+    "store import thesis.txt --layout npz --modality a --cohort cohort.yaml --out thesis.txt --force": (
+        "is one of the files that are read", 2,
+    ),
+    "store import thesis.txt --layout npz --modality a --cohort cohort.yaml --out x.h5": ("not an npz file", 2),
+    "methods nope": ("unknown method 'nope'", 2),
+    "imputers mise": ("did you mean 'mice'?", 2),
+    "encoders resnt50": ("unknown encoder 'resnt50'; did you mean", 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "expected"), LINES.items(), ids=LINES)
+def test_refused(line: str, expected: tuple[str, int], refused: Callable[..., str]) -> None:
+    refused(line, *expected)
+
+
+def test_verify_tells_of_every_store(say: Callable) -> None:
+    code, out, err = say("store verify p.h5 flipped.h5 cut.h5 schema2.h5 foreign.h5 nothing.h5 --json")
+    assert (code, err) == (4, "")
+    states = [row["state"] for row in json.loads(out)["rows"]]
+    assert states[0] == "whole"
+    assert all(state.startswith("damaged: ") for state in states[1:])
+    assert "pixels differs from its checksum" in states[1]
+
+
+def test_export_writes_nothing_by_halves(work: Path, tmp_path: Path, say: Callable) -> None:
+    assert say(f"extract-features p.h5 --encoder ct=intensity-statistics --out {tmp_path}/f.h5 --quiet")[0] == 0
+    out = tmp_path / "stamp"
+    code, _, err = say(f"store export {tmp_path}/f.h5 --modality ct --layout stamp --out {out}")
+    assert code == 2 and "STAMP's layout needs micrometres" in err
+    for layout, name in (("npz", "thesis.txt"), ("npz", "mine"), ("stamp", "thesis.txt")):
+        code, _, err = say(f"store export {tmp_path}/f.h5 --modality ct --layout {layout} --out {name} --force")
+        assert code == 2 and f"--out {name} exists and is no" in err
+    assert (work / "thesis.txt").read_text() == "three years of work\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_a_patients_id_never_leaves_the_folder(tmp_path: Path, say: Callable, write_made_store: Callable) -> None:
+    bag = [np.ones((2, 3))] * 10
+    store = write_made_store(tmp_path / "f.h5", {"y": [0, 1] * 5}, {"slide": bag}, prefix="../p")
+    code, _, err = say(f"store export {store} --modality slide --layout stamp --out {tmp_path}/a/b")
+    assert code == 2 and "patient '../p0000' cannot be a file's name" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
