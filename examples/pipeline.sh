@@ -16,10 +16,10 @@ mmcli cohort check cohort.yaml
 
 # 2. Raw files to tile coordinates, crops and clean tables; a file that cannot be read is listed, not fatal.
 #    The crop is 40 mm around the lesion (20 voxels of 2 mm), its window one for soft tissue.
-mmcli preprocess cohort.yaml --crop ct=20,20,20 --window ct=-100,200 --out prepared.h5 --allow-failures 1
+mmcli preprocess cohort.yaml --crop ct=20,20,20 --window ct=-100,200 --out prepared.h5 --allow-failures any
 
 # 3. Heavy encoders run once.
-mmcli extract-features prepared.h5 --encoder slide=$SLIDE_ENCODER --encoder ct=intensity-statistics --out features.h5 --allow-failures 1
+mmcli extract-features prepared.h5 --encoder "slide=$SLIDE_ENCODER" --encoder ct=intensity-statistics --out features.h5 --allow-failures any
 mmcli store verify prepared.h5 features.h5
 
 # 4. The holes of the markers, filled by what each fold's training patients teach.

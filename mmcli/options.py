@@ -37,7 +37,7 @@ def command(kind: type[Settings], call: Callable[[Settings], None]) -> Callable[
         kind.model_fields.items(),
         key=lambda item: (PANELS.index(_extra(item[1])["panel"]), item[0] in Settings.model_fields),
     )
-    parameters = [_parameter(name, field) for name, field in fields]
+    parameters = [_parameter(name, field, hidden=name in kind.no_effect) for name, field in fields]
     parameters.sort(key=lambda p: p.name != "run")  # `predict RUN STORE...`: the single argument comes first
     parameters.append(
         inspect.Parameter(
@@ -53,7 +53,7 @@ def command(kind: type[Settings], call: Callable[[Settings], None]) -> Callable[
     return run
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+def _parameter(name: str, field: FieldInfo, hidden: bool) -> inspect.Parameter:
     extra = _extra(field)
     annotation, multiple = _command_line_type(field)
     help_text = (field.description or "") + _default(field)
@@ -61,6 +61,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         "help": help_text,
         "metavar": extra.get("metavar") or None,
         "rich_help_panel": extra.get("panel"),
+        "hidden": hidden,
     }
     info: Any
     if extra.get("argument"):

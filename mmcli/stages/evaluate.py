@@ -15,7 +15,7 @@ from mmcli.evaluation.output import as_json, write_all
 from mmcli.evaluation.predictions import Predictions, check_same_patients_and_classes
 from mmcli.evaluation.report import SHOWN_BY, number
 from mmcli.evaluation.sources import Inputs, load, unique_names
-from mmcli.files import sync_directory
+from mmcli.files import partial_name, sync_directory
 from mmcli.progress import note
 from mmcli.settings import EvaluateSettings
 from mmcli.stages.outcome import Outcome, is_done, refuse_input, remove
@@ -119,7 +119,7 @@ def _publish(
 ) -> None:
     """Make the directory beside its place and rename it there; an older one goes only when the new one is whole."""
     final = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link that the user put there)
-    new = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    new = partial_name(final)
     old = final.with_name(f".{final.name}.{os.getpid()}.old")
     try:
         remove(new)

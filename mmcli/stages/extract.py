@@ -19,7 +19,7 @@ from mmcli.files import sha256_file
 from mmcli.progress import track
 from mmcli.registry import did_you_mean
 from mmcli.settings import ExtractSettings
-from mmcli.stages.common import open_stores
+from mmcli.stages.common import open_stores, patients_digest
 from mmcli.stages.outcome import Outcome
 from mmcli.stages.pixels import Pixels
 from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, spool
@@ -40,6 +40,8 @@ def run(settings: ExtractSettings) -> Outcome:
             **settings.request(), "shard": str(shard), "command": "extract-features", "inputs": stores.fingerprints,
             "weights": {name: _weights_digest(name, path) for name, path in weights.items()},
         }  # fmt: skip
+        if settings.cohort is not None:
+            request["patients"] = patients_digest(stores.patients)
         done = finished(out, request, settings, settings.stores)
         if done:
             return done

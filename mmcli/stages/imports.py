@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from mmcli.cohort import BagSpec, Cohort, TableSpec, read_cohort
-from mmcli.errors import SOME_FAILED, RequestError, UnreadableError
+from mmcli.errors import RequestError, UnreadableError
 from mmcli.files import fingerprint
 from mmcli.progress import note, track
 from mmcli.readers.table import read_table
 from mmcli.settings import StoreImportSettings
-from mmcli.stages.common import existing_request, write_failures
+from mmcli.stages.common import existing_request, failed_patients, failure_code, write_failures
 from mmcli.stages.outcome import Outcome, is_done
 from mmcli.store import BagMeta, Instances, Source, Spool, write_store
 from mmcli.store.layouts import LAYOUTS
@@ -37,7 +37,10 @@ def run(settings: StoreImportSettings) -> Outcome:
     inputs = hashlib.sha256("".join(fingerprint(f) for f in [*cohort.files, *files]).encode()).hexdigest()
     request = {**settings.request(), "command": "store import", "inputs": inputs}
     if is_done(out, request, existing_request(out, files, settings.force), settings.force):
-        return Outcome(f"{out} holds this already: nothing to do")
+        failed = failed_patients(out)
+        return Outcome(
+            f"{out} holds this already: nothing to do", exit_code=failure_code(failed, settings.allow_failures)
+        )
     if settings.dry_run:
         return Outcome(f"would read {len(files)} files and write {out}")
     with Spool(out, request, fresh=True) as spool:
@@ -172,4 +175,4 @@ class _Import:
             "failed": len(self.failures),
             "left_out": len(self.strangers),
         }
-        return Outcome(message, data, exit_code=SOME_FAILED if self.failures else 0)
+        return Outcome(message, data, exit_code=failure_code(len(self.failures), settings.allow_failures))

@@ -10,13 +10,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped,unused-ignore]
 
 from mmcli.errors import RequestError
-from mmcli.files import canonical_json
 from mmcli.imputers import make_imputer
 from mmcli.imputers.imputer import Answer, Columns
 from mmcli.progress import track
 from mmcli.registry import did_you_mean
 from mmcli.settings import ImputeSettings
-from mmcli.stages.common import choose_fold_set, existing_request, open_stores
+from mmcli.stages.common import choose_fold_set, existing_request, open_stores, patients_digest
 from mmcli.stages.outcome import Outcome, is_done
 from mmcli.store import Imputation, Patients, Stores, Table, write_store
 from mmcli.store.parts import TRAIN
@@ -70,15 +69,8 @@ def _request(settings: ImputeSettings, stores: Stores, fold_set: str, name: str)
     request = {"command": settings.command, "inputs": stores.fingerprints, **settings.request()}
     request |= {"folds": fold_set, "name": name}
     if settings.cohort is not None:
-        request["patients"] = _patients_digest(stores.patients)
+        request["patients"] = patients_digest(stores.patients)
     return request
-
-
-def _patients_digest(patients: Patients) -> str:
-    """What a cohort that is given anew says: a change of it is another request."""
-    labels = {t: [y.values.tolist(), y.classes, y.ordinal] for t, y in patients.labels.items()}
-    folds = {name: roles.tolist() for name, roles in patients.folds.items()}
-    return hashlib.sha256(canonical_json([patients.ids, patients.group, labels, folds]).encode()).hexdigest()
 
 
 def _check(table: Table, name: str, patients: Patients) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmcli.errors import RequestError
 from mmcli.progress import note
-from mmcli.stages.common import existing_request, failure_code, write_failures
+from mmcli.stages.common import existing_request, failed_patients, failure_code, write_failures
 from mmcli.stages.outcome import Outcome, is_done
 from mmcli.store import Instances, Spool, Store, spool_request
 
@@ -82,7 +82,7 @@ def finished(out: Path, request: dict[str, Any], settings: Any, inputs: Sequence
     """
     failure_code(0, settings.allow_failures)
     if is_done(out, request, existing_request(out, inputs, settings.force), settings.force):
-        failed = _failed(out)
+        failed = failed_patients(out)
         if settings.retry_failed and failed:
             return None
         return Outcome(
@@ -93,11 +93,6 @@ def finished(out: Path, request: dict[str, Any], settings: Any, inputs: Sequence
         )
     is_done(out, request, spool_request(out), settings.force)
     return None
-
-
-def _failed(out: Path) -> int:
-    with Store(out) as store:
-        return sum(int(bag.failed.sum()) for bag in store.bags.values())
 
 
 @contextmanager

@@ -62,18 +62,9 @@ class Latents:
             rows = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
             features = self.features.index_select(0, torch.from_numpy(rows))
         else:
-            features = torch.empty((int(offsets[-1]), self.dim), dtype=torch.from_numpy(np.empty(0, self._dtype)).dtype)
-            target = features.numpy()
+            target = np.empty((int(offsets[-1]), self.dim), self.bag.dtype)
+            features = torch.from_numpy(target)
             for i in np.flatnonzero(counts):
                 piece, row = self.bag.where[patients[i]]
-                source = self.bag.pieces[piece]
-                span = np.s_[source.offsets[row] : source.offsets[row + 1]]
-                source.arrays["features"].read_direct(target, span, np.s_[offsets[i] : offsets[i + 1]])
+                self.bag.pieces[piece].read_into(target, int(row), int(offsets[i]))
         return PackedBag(features, torch.from_numpy(offsets), torch.from_numpy(there))
-
-    @property
-    def _dtype(self) -> np.dtype[np.float32]:
-        dtype: np.dtype[np.float32] = next(
-            p.arrays["features"].dtype for p in self.bag.pieces if "features" in p.arrays
-        )
-        return dtype

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcli.errors import RequestError
+from mmcli.files import canonical_json
 from mmcli.store.parts import Patients, Source, Table
 from mmcli.store.read import Bag, Store
 from mmcli.store.write import BagMeta
@@ -51,15 +52,17 @@ class JoinedBag:
         numbers = self.pieces[piece].rows("source", int(row)).tolist()
         return [self.pieces[piece].sources[i] for i in dict.fromkeys(numbers)]
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The features' type; stores of float16 and float32 that are joined are read as the first one's."""
+        return next((p.arrays["features"].dtype for p in self.pieces if "features" in p.arrays), np.dtype(np.float16))
+
     def load(self) -> NDArray[Any]:
         """All features (N, dim) of the joined patients in their order, read once."""
-        dtype = next((p.arrays["features"].dtype for p in self.pieces if "features" in p.arrays), np.dtype(np.float16))
-        out = np.empty((int(self.offsets[-1]), self.dim), dtype)
+        out = np.empty((int(self.offsets[-1]), self.dim), self.dtype)
         for patient in np.flatnonzero(np.diff(self.offsets)):
             piece, row = self.where[patient]
-            bag = self.pieces[piece]
-            source = np.s_[bag.offsets[row] : bag.offsets[row + 1]]
-            bag.arrays["features"].read_direct(out, source, np.s_[self.offsets[patient] : self.offsets[patient + 1]])
+            self.pieces[piece].read_into(out, int(row), int(self.offsets[patient]))
         return out
 
 
@@ -219,16 +222,17 @@ def _rows(file: Store, index: dict[str, int]) -> NDArray[np.int64]:
 
 
 def _check_shards(files: list[Store]) -> None:
-    shards: dict[str, set[str]] = {}
+    """All shards of a store must be there; what belongs together was asked for in the same way."""
+    shards: dict[tuple[str, str], set[str]] = {}
     for file in files:
         if file.shard:
             number, _, total = file.shard.partition("/")
-            shards.setdefault(total, set()).add(number)
-    for total, have in shards.items():
+            request = canonical_json({k: v for k, v in file.request.items() if k != "shard"})
+            shards.setdefault((total, request), set()).add(number)
+    for (total, _), have in shards.items():
         lacking = [str(i) for i in range(int(total)) if str(i) not in have]
         if lacking:
-            shown = ", ".join(lacking[:5]) + (f" and {len(lacking) - 5} more" if len(lacking) > 5 else "")
-            raise RequestError(f"shard {shown} of {total} is missing: give all shards of the store")
+            raise RequestError(f"shard {', '.join(lacking)} of {total} is missing: give all shards of the store")
 
 
 def _check_same(file: Store, bag: Bag, first: Bag) -> None:

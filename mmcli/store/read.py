@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +35,26 @@ class Bag:
 
     def rows(self, name: str, patient: int) -> NDArray[Any]:
         """One patient's rows of an array ("features", "coords", "pixels", "source")."""
-        array: NDArray[Any] = self.arrays[name][self.offsets[patient] : self.offsets[patient + 1]]
+        dataset = self.arrays[name]
+        with reading(dataset):
+            array: NDArray[Any] = dataset[self.offsets[patient] : self.offsets[patient + 1]]
         return array
+
+    def read_into(self, out: NDArray[Any], patient: int, start: int) -> None:
+        """Copy one patient's features into out[start:], straight from the file."""
+        dataset, span = self.arrays["features"], np.s_[self.offsets[patient] : self.offsets[patient + 1]]
+        with reading(dataset):
+            dataset.read_direct(out, span, np.s_[start : start + span.stop - span.start])
+
+
+@contextmanager
+def reading(dataset: h5py.Dataset) -> Iterator[None]:
+    """Turn what HDF5 says of damaged bytes into DamagedError with the file and the dataset."""
+    try:
+        yield
+    except OSError as error:
+        path = dataset.file.filename
+        raise DamagedError(f"{path}: {dataset.name} is damaged ({_short(error)}); make the store again") from None
 
 
 class Store:

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from mmcli.errors import DamagedError, RequestError
-from mmcli.files import sync_directory
+from mmcli.files import partial_name, sync_directory
 from mmcli.training.engine import CHECKPOINT
 
 RUN, SETTINGS = "run.json", "settings.yaml"
@@ -52,7 +52,7 @@ def missing_parts(path: Path, parts: list[str]) -> list[str]:
 
 def write_once(path: Path, text: str) -> None:
     """Write a whole file unless somebody else has done so; whoever comes first wins."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = partial_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as file:

@@ -47,7 +47,7 @@ def test_another_package_adds_an_encoder(tmp_path: Path, monkeypatch: pytest.Mon
     assert latents.dtype == np.float32
     assert latents.tolist() == [[1, 2, 3], [1, 2, 3]]
     assert describe("mean-colour")[0]["about"] == "mean colour"
-    with pytest.raises(RequestError, match="'bad-one' .* is not a subclass"):
+    with pytest.raises(RequestError, match=r"'bad-one' .* is not a subclass"):
         load_encoder("bad-one")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -154,6 +155,19 @@ def test_a_source_that_changed_or_went_is_a_failure(made: Path, prepared: Path, 
     assert "no such file" in reasons[cohort.patients.ids[rows[0]]]
     assert "changed since preprocess" in reasons[cohort.patients.ids[rows[1]]]
     assert done.exit_code == 3 and len(reasons) == 3
+
+
+def test_another_cohort_is_another_request(made: Path, prepared: Path, tmp_path: Path) -> None:
+    """Labels and folds given anew are written into the store, so that a change of them is not "nothing to do"."""
+    for n in (2, 3):
+        text = (made / "cohort.yaml").read_text()
+        (made / f"{n}.yaml").write_text(re.sub(r"cv: \{n: \d", f"cv: {{n: {n}", text))
+    given = {"encoder": {"ct": "intensity-statistics"}}
+    _run(prepared, tmp_path / "f.h5", cohort=made / "2.yaml", **given)
+    with Store(tmp_path / "f.h5") as store:
+        assert store.patients.folds["cv"].shape == (14, 2)
+    with pytest.raises(RequestError, match="another request"):
+        _run(prepared, tmp_path / "f.h5", cohort=made / "3.yaml", **given)
 
 
 def test_random_weights_are_recorded(prepared: Path, tmp_path: Path) -> None:

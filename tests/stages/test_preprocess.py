@@ -83,6 +83,7 @@ def test_the_second_time_nothing_is_done(made: Path, prepared: Path) -> None:
     done = _run(made, prepared)
     assert "nothing to do" in done.message and done.exit_code == 3
     assert prepared.stat().st_mtime_ns == before.st_mtime_ns
+    assert "nothing to do" in _run(made, prepared, seed=5, workers=1, device="cpu").message  # they change nothing here
     with pytest.raises(RequestError, match=r"another request \(tile_px.*128.*--force"):
         _run(made, prepared, tile_px={"": "128"})
 

@@ -168,6 +168,9 @@ def test_a_bad_file_is_a_failure(folder: Path, kind: str, reason: str) -> None:
     _broken(folder, kind)
     done = _import(folder, folder / "stamp")
     assert done.exit_code == 3 and done.data["patients"] == 1
+    again = _import(folder, folder / "stamp")
+    assert again.exit_code == 3 and "nothing to do" in again.message
+    assert _import(folder, folder / "stamp", allow_failures="any").exit_code == 0
     listed = (folder / "slide.h5.failures.csv").read_text()
     assert re.search(reason, listed) and listed.splitlines()[1].startswith("002,slide,")
     with Store(folder / "slide.h5") as store:

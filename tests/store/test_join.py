@@ -59,6 +59,9 @@ def test_two_halves_are_one(content, tmp_path: Path) -> None:
         assert len(bag.present) == n
     with pytest.raises(RequestError, match="shard 1 of 2 is missing"):
         Stores(halves[:1])
+    foreign = content.write(tmp_path / "f.h5", shard="1/2", bags={}, request={"what": "another store"})
+    with pytest.raises(RequestError, match="is missing"):
+        Stores([halves[0], foreign])
     whole = content.write(tmp_path / "whole.h5")
     with pytest.raises(RequestError, match="P000 is in two of the stores"):
         Stores([whole, halves[0], halves[1]])

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcli.errors import DamagedError, RequestError
-from mmcli.store import Imputation, Store, store_request, verify
+from mmcli.store import Imputation, Store, Stores, store_request, verify
+from mmcli.store.batch import Latents
 
 
 def test_round_trip(content, tmp_path: Path) -> None:
@@ -99,6 +100,22 @@ def flip_store(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixture
     content = conftest.make_content() if conftest else None
     assert content is not None
     return content.write(tmp_path_factory.mktemp("whole") / "a.h5")
+
+
+def test_damaged_compressed_data_end_as_damage_when_they_are_read(content, tmp_path: Path) -> None:
+    path = content.write(tmp_path / "a.h5", compression="gzip")
+    with h5py.File(path) as file:
+        dataset = file["modalities/slide/features"]
+        chunk = dataset.id.get_chunk_info(0)
+    raw = bytearray(path.read_bytes())
+    for at in range(chunk.byte_offset, chunk.byte_offset + chunk.size):
+        raw[at] ^= 255
+    path.write_bytes(raw)
+    with Stores([path]) as stores:
+        bag = stores.bag("slide")
+        for read in (lambda: bag.rows("features", 0), bag.load, lambda: Latents(bag, False).pack(np.array([0]))):
+            with pytest.raises(DamagedError, match=r"a\.h5: /modalities/slide/features is damaged"):
+                read()
 
 
 def test_damage_in_data_is_named(content, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Level-0 pixels are micrometres / MPP. The MPP comes from the cohort or --mpp; th
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import h5py
 import numpy as np
 
 from mmcli.errors import RequestError, UnreadableError
-from mmcli.files import publish, reason
+from mmcli.files import partial_name, publish, reason
 from mmcli.store.join import JoinedBag
 from mmcli.store.layouts.layout import Layout, Piece
 
@@ -75,7 +74,7 @@ class Stamp(Layout):
             raise RequestError(f"patient {bad[0]!r} cannot be a file's name, which STAMP's layout makes of it")
         if out.exists() and not out.is_dir():
             raise RequestError(f"--out {out} exists and is no folder; STAMP's layout is a folder: give another --out")
-        folder = out if out.is_dir() else out.with_name(f".{out.name}.{os.getpid()}.partial")
+        folder = out if out.is_dir() else partial_name(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._write_files(bag, ids, owners, folder)
