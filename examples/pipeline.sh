@@ -26,14 +26,14 @@ mmcli store verify prepared.h5 features.h5
 mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5
 
 # 5. The teacher sees everything that a patient has; three baselines see one modality each.
-mmcli train-teacher features.h5 imputed.h5 --label relapse --imputer mice --method attention --out runs/teacher
-mmcli train-teacher features.h5 --label relapse --modalities slide --out runs/slide-only
-mmcli train-teacher features.h5 --label relapse --modalities ct --out runs/ct-only
-mmcli train-teacher features.h5 imputed.h5 --label relapse --modalities markers --imputer mice --out runs/markers-only
+mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --imputer mice --method attention --out runs/teacher
+mmcli train-teacher features.h5 --label relapse --seeds 0-1 --modalities slide --out runs/slide-only
+mmcli train-teacher features.h5 --label relapse --seeds 0-1 --modalities ct --out runs/ct-only
+mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --modalities markers --imputer mice --out runs/markers-only
 
 # 6. Models that need only a CT: one learns from the teacher, the other is guided by the slides.
 mmcli distill features.h5 imputed.h5 --teacher runs/teacher --modalities ct --method kd --out runs/student
-mmcli train-guide features.h5 --label relapse --superior slide --inferior ct --method deep-guide --out runs/guide
+mmcli train-guide features.h5 --label relapse --seeds 0-1 --superior slide --inferior ct --method deep-guide --out runs/guide
 
 # 7. New patients need no label; the comparison has confidence intervals.
 mmcli predict runs/student features.h5 --out predictions.csv
