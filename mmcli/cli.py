@@ -209,17 +209,18 @@ def _import_features(settings: Settings) -> Any:
     return import_module("mmcli.stages.store").import_features(settings)
 
 
-class _Terminated(BaseException):
-    """SIGTERM, as Slurm sends it before a job's end: unwinds like Ctrl-C, so that files are closed."""
+class _Stopped(BaseException):
+    """Ctrl-C, or SIGTERM as Slurm sends it before a job's end: unwinds the stack, so that files are closed."""
 
 
-def _on_sigterm(_signal: int, _frame: Any) -> NoReturn:
-    raise _Terminated
+def _stop(number: int, _frame: Any) -> NoReturn:
+    raise _Stopped(number)
 
 
 def main() -> None:
     """The console script: runs the app, turns every known error into one line and its exit code."""
-    signal.signal(signal.SIGTERM, _on_sigterm)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     sys.exit(_guarded(sys.argv[1:]))
 
 
@@ -229,10 +230,12 @@ def _guarded(arguments: list[str]) -> int:
         return int(result or 0)
     except typer.Exit as end:
         return end.exit_code
-    except (typer.Abort, KeyboardInterrupt):
-        return _say("interrupted; the same command goes on where it was", 130)
-    except _Terminated:
-        return _say("terminated; the same command goes on where it was", 143)
+    except typer.Abort:
+        return 128 + signal.SIGINT
+    except _Stopped as stopped:
+        number = int(stopped.args[0])
+        what = "interrupted" if number == signal.SIGINT else "terminated"
+        return _say(f"{what}; the same command goes on where it was", 128 + number)
     except ClickException as error:
         return _say(_click_line(error), WRONG_REQUEST)
     except MmcliError as error:

@@ -1,4 +1,4 @@
-"""Sums, means and softmax over the bags of a packed batch: no padding, whatever the bags' lengths.
+"""Sums and softmax over the bags of a packed batch: no padding, whatever the bags' lengths.
 
 In all of them `owner` (N,) int64 says which of `n` bags each of the N instances belongs to. A bag without instances
 gives zeros.
@@ -12,12 +12,6 @@ from torch import Tensor
 def segment_sum(values: Tensor, owner: Tensor, n: int) -> Tensor:
     """Sum of each bag: (N, ...) to (n, ...)."""
     return values.new_zeros((n, *values.shape[1:])).index_add(0, owner, values)
-
-
-def segment_mean(values: Tensor, owner: Tensor, n: int) -> Tensor:
-    """Mean of each bag: (N, ...) to (n, ...)."""
-    counts = owner.bincount(minlength=n).clamp(min=1).to(values.dtype)
-    return segment_sum(values, owner, n) / counts.view(n, *[1] * (values.dim() - 1))
 
 
 def segment_softmax(scores: Tensor, owner: Tensor, n: int) -> Tensor:

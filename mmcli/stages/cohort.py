@@ -82,19 +82,19 @@ def check(cohort: Path, root: Path | None = None) -> Outcome:
 def summary(cohort: Cohort) -> list[dict[str, Any]]:
     """What a cohort holds, a row for each label, fold set and modality."""
     patients = cohort.patients
-    rows = [{"part": "patients", "name": cohort.id_column, "patients": len(patients), "what": ""}]
+    rows = [{"kind": "patients", "name": cohort.id_column, "patients": len(patients), "what": ""}]
     if patients.group is not None:
         rows[0]["what"] = f"{len(set(patients.group))} groups"
     for name, label in patients.labels.items():
         counts = np.bincount(label.values[label.values >= 0], minlength=len(label.classes))
         what = ", ".join(f"{c}: {count}" for c, count in zip(label.classes, counts, strict=True))
-        rows.append({"part": "label", "name": name, "patients": int(counts.sum()), "what": what})
+        rows.append({"kind": "label", "name": name, "patients": int(counts.sum()), "what": what})
     for name, roles in patients.folds.items():
         means = {word: (roles == role).sum(axis=0).mean() for word, role in ROLES.items()}
         what = f"{roles.shape[1]} folds of " + " / ".join(f"{mean:.0f} {word}" for word, mean in means.items())
-        rows.append({"part": "folds", "name": name, "patients": int((roles > 0).any(axis=1).sum()), "what": what})
+        rows.append({"kind": "folds", "name": name, "patients": int((roles > 0).any(axis=1).sum()), "what": what})
     for name, spec in cohort.modalities.items():
-        rows.append({"part": "modality", "name": name, **_modality(spec)})
+        rows.append({"kind": "modality", "name": name, **_modality(spec)})
     return rows
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from mmcli.settings import ExtractSettings
 from mmcli.stages.common import open_stores, patients_digest
 from mmcli.stages.outcome import Outcome
 from mmcli.stages.pixels import Pixels
-from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, spool
+from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, read_ahead, spool
 from mmcli.store import BagMeta, Instances, JoinedBag, Source, Spool, Stores, write_store
 
 _NAME = re.compile(r"[^@/]+(@[A-Za-z0-9][A-Za-z0-9_.+-]*)?")
@@ -164,7 +161,10 @@ def _encode(
     collected: list[NDArray[Any]] = []
     failed: str | None = None
     for (patient, start, stop), read in track(
-        _read_ahead(pixels, batches, cores(settings.workers)), len(batches), name, settings.quiet
+        read_ahead(lambda batch: _pixels(pixels, batch), batches, cores(settings.workers)),
+        len(batches),
+        name,
+        settings.quiet,
     ):
         if start == 0:
             collected, failed = [], None
@@ -201,22 +201,11 @@ def _sources(bag: JoinedBag, patient: int) -> tuple[tuple[Source, ...], NDArray[
     return tuple(piece.sources[i] for i in used.tolist()), local.astype(np.int32)
 
 
-def _read_ahead(pixels: Pixels, batches: list[Batch], workers: int) -> Iterator[tuple[Batch, Any]]:
-    """Batches in order with their pixels (or the error), read by threads while the encoder works; 2 a worker wait."""
-
-    def read(batch: Batch) -> Any:
-        try:
-            return pixels.batch(*batch)
-        except UnreadableError as error:
-            return error
-        except (OSError, MemoryError) as error:
-            return UnreadableError(" ".join(str(error).split()) or type(error).__name__)
-
-    source = iter(batches)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: list[tuple[Batch, Future[Any]]] = [(b, pool.submit(read, b)) for b in islice(source, 2 * workers)]
-        while waiting:
-            batch, future = waiting.pop(0)
-            yield batch, future.result()
-            for following in islice(source, 1):
-                waiting.append((following, pool.submit(read, following)))
+def _pixels(pixels: Pixels, batch: Batch) -> Any:
+    """A batch's pixels, or why they cannot be read."""
+    try:
+        return pixels.batch(*batch)
+    except UnreadableError as error:
+        return error
+    except (OSError, MemoryError) as error:
+        return UnreadableError(" ".join(str(error).split()) or type(error).__name__)

@@ -19,6 +19,19 @@ from mmcli.store import JoinedBag, Source
 OPEN_SLIDES = 8
 
 
+def quantise(crop: NDArray[np.float32], window: list[float]) -> NDArray[np.int16]:
+    """Intensities in a window to int16: low is -32767, high 32767 (0.03 HU apart for the default window)."""
+    low, high = window
+    share = (np.clip(crop, low, high) - low) / (high - low)
+    return np.round(share * 65534 - 32767).astype(np.int16)
+
+
+def unit(stored: NDArray[np.int16]) -> NDArray[np.float32]:
+    """What `quantise` kept, as the share of its window: low is 0, high 1."""
+    share: NDArray[np.float32] = ((stored.astype(np.float32) + 32767) / 65534).astype(np.float32)
+    return share
+
+
 class Pixels:
     """Reads batches of instances of one modality; safe to use from several threads.
 
@@ -61,9 +74,7 @@ class Pixels:
         return image
 
     def _crops(self, patient: int, start: int, stop: int) -> NDArray[np.float32]:
-        stored = self.bag.rows("pixels", patient)[start:stop]
-        crops: NDArray[np.float32] = ((stored.astype(np.float32) + 32767) / 65534).astype(np.float32)
-        return crops
+        return unit(self.bag.rows("pixels", patient)[start:stop])
 
     def _where(self, patient: int, start: int, stop: int) -> tuple[NDArray[np.int32], list[Source]]:
         coords = self.bag.rows("coords", patient)[start:stop]

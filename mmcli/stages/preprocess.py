@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ from mmcli.progress import note, track
 from mmcli.registry import did_you_mean
 from mmcli.settings import PreprocessSettings
 from mmcli.stages.outcome import Outcome
-from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, spool
+from mmcli.stages.pixels import quantise
+from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, read_ahead, spool
 from mmcli.store import BagMeta, Instances, Source, Spool, Table, write_store
 
 COORDS = {"slide": ("x", "y", "width", "height"), "image": ("x", "y", "width", "height"), "volume": ("z", "y", "x")}
@@ -149,26 +148,15 @@ def _options(settings: PreprocessSettings, bag: BagSpec) -> dict[str, Any]:
 def _prepare(bag: BagSpec, options: dict[str, Any], opened: Spool, shard: Shard, workers: int, quiet: bool) -> None:
     """Work through one modality's patients; readers run in threads (OpenSlide and SimpleITK release the GIL)."""
     todo = [i for i in range(len(bag.files)) if i in shard and (bag.name, i) not in opened]
-    with ThreadPoolExecutor(workers) as pool:
-        ahead = _ahead(pool, lambda i: (i, _attempt(bag, options, i)), todo, 2 * workers)
-        for patient, result in track(ahead, len(todo), bag.name, quiet):
-            if isinstance(result, str):
-                sources = tuple(_plain_source(f) for f in bag.files[patient])
-                opened.add_failed(bag.name, patient, result, sources)
-            elif result is None:
-                opened.add_absent(bag.name, patient)
-            else:
-                opened.add(bag.name, patient, result)
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[int], Any], items: list[int], ahead: int) -> Iterator[Any]:
-    """Results in order, with at most `ahead` items in work or waiting: memory does not grow with the cohort."""
-    source = iter(items)
-    waiting: list[Future[Any]] = [pool.submit(work, item) for item in islice(source, ahead)]
-    while waiting:
-        yield waiting.pop(0).result()
-        for item in islice(source, 1):
-            waiting.append(pool.submit(work, item))
+    ahead = read_ahead(lambda patient: _attempt(bag, options, patient), todo, workers)
+    for patient, result in track(ahead, len(todo), bag.name, quiet):
+        if isinstance(result, str):
+            sources = tuple(_plain_source(f) for f in bag.files[patient])
+            opened.add_failed(bag.name, patient, result, sources)
+        elif result is None:
+            opened.add_absent(bag.name, patient)
+        else:
+            opened.add(bag.name, patient, result)
 
 
 def _attempt(bag: BagSpec, options: dict[str, Any], patient: int) -> Instances | str | None:
@@ -239,13 +227,6 @@ def _volume(file: FileSpec, options: dict[str, Any]) -> Prepared:
     crop = crop_volume(volume, mask, tuple(options["spacing"]), tuple(options["crop"]))
     source = _source(file, spacing=tuple(float(s) for s in volume.spacing))
     return source, np.zeros((1, 3), np.int32), quantise(crop, options["window"])[None]
-
-
-def quantise(crop: NDArray[np.float32], window: list[float]) -> NDArray[np.int16]:
-    """Intensities in a window to int16: low is -32767, high 32767 (0.03 HU apart for the default window)."""
-    low, high = window
-    share = (np.clip(crop, low, high) - low) / (high - low)
-    return np.round(share * 65534 - 32767).astype(np.int16)
 
 
 def _image(file: FileSpec, options: dict[str, Any]) -> Prepared:

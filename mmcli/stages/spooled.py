@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +19,8 @@ from mmcli.progress import note
 from mmcli.stages.common import existing_request, failed_patients, failure_code, write_failures
 from mmcli.stages.outcome import Outcome, is_done
 from mmcli.store import Instances, Spool, Store, spool_request
+
+Item = TypeVar("Item")
 
 
 def cores(workers: int) -> int:
@@ -123,6 +128,18 @@ def _adopt(opened: Spool, out: Path) -> None:
                 source = local.astype(np.int32) if len(used) else None
                 files = tuple(bag.sources[i] for i in used.tolist())
                 opened.add(name, patient, Instances(count, **rows, source=source, sources=files))
+
+
+def read_ahead(work: Callable[[Item], Any], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Any]]:
+    """Each item with work(item), in order, done by threads that are at most two items a worker ahead: what waits
+    is bounded, however many items there are."""
+    source = iter(items)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque((item, pool.submit(work, item)) for item in islice(source, 2 * workers))
+        while waiting:
+            item, future = waiting.popleft()
+            yield item, future.result()
+            waiting.extend((following, pool.submit(work, following)) for following in islice(source, 1))
 
 
 def failure_rows(opened: Spool, ids: list[str]) -> list[dict[str, str]]:

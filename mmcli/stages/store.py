@@ -36,7 +36,7 @@ def info(paths: list[Path]) -> Outcome:
             shard = f", shard {store.shard}" if store.shard else ""
             rows.append(
                 {
-                    "part": f"{head}patients",
+                    "holds": f"{head}patients",
                     "count": len(patients),
                     "what": f"made by mmcli {store.version} on {store.created}{shard}",
                 }
@@ -44,23 +44,23 @@ def info(paths: list[Path]) -> Outcome:
             for task, label in patients.labels.items():
                 shares = [f"{c} {int((label.values == i).sum())}" for i, c in enumerate(label.classes)]
                 rows.append(
-                    {"part": f"{head}label {task}", "count": int((label.values >= 0).sum()), "what": ", ".join(shares)}
+                    {"holds": f"{head}label {task}", "count": int((label.values >= 0).sum()), "what": ", ".join(shares)}
                 )
             for name, roles in patients.folds.items():
                 first = " / ".join(str(int((roles[:, 0] == role).sum())) for role in ROLES.values())
                 what = f"train / validation / test of the first: {first}"
-                rows.append({"part": f"{head}folds {name}", "count": roles.shape[1], "what": what})
+                rows.append({"holds": f"{head}folds {name}", "count": roles.shape[1], "what": what})
             for bag in store.bags.values():
                 encoder = f"{bag.meta.encoder} {bag.dim}-dim features" if bag.dim else "not encoded yet"
                 failed = f", {int(bag.failed.sum())} failed" if bag.failed.any() else ""
                 what = f"{bag.meta.kind}, {encoder}, {int(bag.offsets[-1])} instances{failed}"
-                rows.append({"part": f"{head}modality {bag.name}", "count": int(bag.present.sum()), "what": what})
+                rows.append({"holds": f"{head}modality {bag.name}", "count": int(bag.present.sum()), "what": what})
             for name, table in store.tables.items():
                 cells = table.observed[table.present]
                 what = f"table, {len(table.columns)} columns, {cells.mean() if cells.size else 0:.1%} observed"
                 imputed = sorted({n for n, _ in store.imputations(name)})
                 what += f", imputed by {', '.join(imputed)}" if imputed else ""
-                rows.append({"part": f"{head}table {name}", "count": int(table.present.sum()), "what": what})
+                rows.append({"holds": f"{head}table {name}", "count": int(table.present.sum()), "what": what})
     return Outcome("", {}, rows)
 
 

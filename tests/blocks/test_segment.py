@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcli.blocks.segment import segment_mean, segment_softmax, segment_sum
+from mmcli.blocks.segment import segment_softmax, segment_sum
 
 counts_of_bags = st.lists(st.integers(0, 6), min_size=1, max_size=7).filter(sum)
 
@@ -20,14 +20,9 @@ def made(counts: list[int], width: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_the_same_as_a_loop_over_bags(counts: list[int]) -> None:
     values, owner = made(counts, 3)
     n = len(counts)
-    total, mean, softmax = (
-        segment_sum(values, owner, n),
-        segment_mean(values, owner, n),
-        segment_softmax(values, owner, n),
-    )
+    total, softmax = segment_sum(values, owner, n), segment_softmax(values, owner, n)
     for i, bag in enumerate(values.split(counts)):
         torch.testing.assert_close(total[i], bag.sum(0))
-        torch.testing.assert_close(mean[i], bag.mean(0) if len(bag) else torch.zeros(3, dtype=torch.float64))
         torch.testing.assert_close(softmax[owner == i], bag.softmax(0))
 
 
@@ -42,5 +37,5 @@ def test_softmax_by_hand_and_with_scores_that_overflow() -> None:
 def test_gradients() -> None:
     values, owner = made([2, 0, 4], 2)
     values.requires_grad_(True)
-    for function in (segment_sum, segment_mean, segment_softmax):
+    for function in (segment_sum, segment_softmax):
         assert torch.autograd.gradcheck(lambda x, f=function: f(x, owner, 3), values)

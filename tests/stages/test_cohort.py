@@ -178,7 +178,7 @@ def test_check_gives_findings_and_exit_codes(made: Path) -> None:
             (made.parent / name).touch()
     outcome = check(cohort)
     assert outcome.exit_code == DONE, outcome.message
-    parts = {(row["part"], row["name"]): row for row in outcome.rows}
+    parts = {(row["kind"], row["name"]): row for row in outcome.rows}
     assert parts["modality", "slide"]["patients"] == 26
     assert parts["label", "relapse"]["what"] == "no: 20, yes: 10"
     assert check(cohort, made.parent / "nowhere").exit_code == FINDINGS

@@ -111,7 +111,10 @@ def test_kill_9_then_the_same_command_gives_the_same_store(prepared: Path, featu
     assert again.returncode == 3 and "nothing to do" in again.stdout
 
 
-def test_sigterm_ends_with_143_and_goes_on(prepared: Path, features: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_command_says_so_and_goes_on(
+    prepared: Path, features: Path, tmp_path: Path, number: int, code: int
+) -> None:
     out = tmp_path / "f.h5"
     command = [
         sys.executable, "-m", "mmcli", "extract-features", str(prepared), "--encoder", "slide=statistics",
@@ -121,9 +124,9 @@ def test_sigterm_ends_with_143_and_goes_on(prepared: Path, features: Path, tmp_p
     journal = spool_folder(out) / "journal.jsonl"
     while process.poll() is None and not (journal.exists() and journal.stat().st_size):
         time.sleep(0.002)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 143, said
+    assert process.returncode == code, said
     assert "goes on where it was" in said and "Traceback" not in said
     assert subprocess.run(command, capture_output=True).returncode == 3
     assert _digest(out) == _digest(features)

@@ -15,7 +15,7 @@ from mmcli.cohort import read_cohort
 from mmcli.errors import RequestError
 from mmcli.settings import PreprocessSettings
 from mmcli.stages import preprocess
-from mmcli.stages.preprocess import quantise
+from mmcli.stages.pixels import quantise, unit
 from mmcli.store import Store, spool_folder, verify
 
 
@@ -176,5 +176,5 @@ def test_slurm_arrays(
 
 def test_quantisation_is_fine_and_clips() -> None:
     values = np.array([-2000, -1000, -999.97, 0, 40.5, 1000, 3000], np.float32)
-    back = (quantise(values, [-1000, 1000]).astype(np.float64) + 32767) / 65534 * 2000 - 1000
+    back = unit(quantise(values, [-1000, 1000])).astype(np.float64) * 2000 - 1000
     np.testing.assert_allclose(back, np.clip(values, -1000, 1000), atol=0.016)

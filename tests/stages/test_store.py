@@ -198,7 +198,7 @@ def test_info_and_verify_by_command_line(prepared: Path, tmp_path: Path) -> None
         return subprocess.run([sys.executable, "-m", "mmcli", "store", *arguments], capture_output=True, text=True)
 
     info = mmcli("info", str(prepared), "--json")
-    parts = {row["part"]: row["count"] for row in json.loads(info.stdout)["rows"]}
+    parts = {row["holds"]: row["count"] for row in json.loads(info.stdout)["rows"]}
     assert parts["patients"] == 14 and parts["folds cv"] in (3, 5) and parts["table markers"] <= 14
     assert mmcli("verify", str(prepared)).returncode == 0
     damaged = tmp_path / "damaged.h5"
