@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from mmcli.errors import RequestError, UnreadableError
+from mmcli.fields import fill_options
 
 TWO_D = frozenset({"slide", "image"})
 VOLUME = frozenset({"volume"})
@@ -136,7 +137,20 @@ def option_rows(kind: type[EncoderOptions]) -> list[dict[str, Any]]:
     ]
 
 
-def no_weights(request: EncoderRequest) -> None:
-    """For encoders that compute without weights: refuse --weights rather than ignore them."""
-    if request.weights is not None:
-        raise RequestError(f"encoder {request.name} takes no weights; leave --weights {request.weights} out")
+class StatisticsEncoder(Encoder):
+    """An encoder that computes named statistics: no network, no weights, no options, any size of input."""
+
+    columns: ClassVar[tuple[str, ...]]
+    input_size = ()
+    weights_note = "none needed"
+    licence = "Apache-2.0 (mmcli's own)"
+
+    @classmethod
+    def load(cls, request: EncoderRequest) -> Encoder:
+        if request.weights is not None:
+            raise RequestError(f"encoder {request.name} takes no weights; leave --weights {request.weights} out")
+        fill_options(cls.Options, request.options, f"encoder {request.name}")
+        self = cls()
+        self.name, self.weights_sha256 = request.name, ""
+        self.settings = {"columns": list(cls.columns)}
+        return self

@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcli.encoders.base import TWO_D, Encoder, EncoderOptions, EncoderRequest, no_weights
+from mmcli.encoders.base import TWO_D, StatisticsEncoder
 from mmcli.errors import RequestError
-from mmcli.fields import fill_options
 
 Array = NDArray[np.float64]
 
@@ -49,24 +48,13 @@ _UNIFORM = np.where((np.roll(_BITS, 1, axis=1) != _BITS).sum(axis=1) <= 2, _BITS
 SMALLEST = 12
 
 
-class ImageStatistics(Encoder):
+class ImageStatistics(StatisticsEncoder):
     """64 colour and texture statistics of an image of any size from 12 pixels a side; no resizing."""
 
     kinds = TWO_D
+    columns = COLUMNS
     dim = len(COLUMNS)
-    input_size = ()
-    weights_note = "none needed"
-    licence = "Apache-2.0 (mmcli's own)"
     summary = "colour and texture statistics, no network: a baseline that always runs"
-
-    @classmethod
-    def load(cls, request: EncoderRequest) -> ImageStatistics:
-        no_weights(request)
-        fill_options(EncoderOptions, request.options, f"encoder {request.name}")
-        self = cls()
-        self.name, self.weights_sha256 = request.name, ""
-        self.settings = {"columns": list(COLUMNS)}
-        return self
 
     def features(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         if min(pixels.shape[1:3]) < SMALLEST:

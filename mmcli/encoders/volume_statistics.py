@@ -16,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcli.encoders.base import VOLUME, Encoder, EncoderOptions, EncoderRequest, no_weights
+from mmcli.encoders.base import VOLUME, StatisticsEncoder
 from mmcli.errors import RequestError
-from mmcli.fields import fill_options
 
 Array = NDArray[np.float64]
 
@@ -36,24 +35,13 @@ COLUMNS: tuple[str, ...] = (
 SMALLEST = 4
 
 
-class IntensityStatistics(Encoder):
+class IntensityStatistics(StatisticsEncoder):
     """48 intensity statistics of a volume of any size from 4 voxels a side; no resizing."""
 
     kinds = VOLUME
+    columns = COLUMNS
     dim = len(COLUMNS)
-    input_size = ()
-    weights_note = "none needed"
-    licence = "Apache-2.0 (mmcli's own)"
     summary = "intensity and gradient statistics, no network: a baseline that always runs"
-
-    @classmethod
-    def load(cls, request: EncoderRequest) -> IntensityStatistics:
-        no_weights(request)
-        fill_options(EncoderOptions, request.options, f"encoder {request.name}")
-        self = cls()
-        self.name, self.weights_sha256 = request.name, ""
-        self.settings = {"columns": list(COLUMNS)}
-        return self
 
     def features(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         if min(pixels.shape[1:]) < SMALLEST:

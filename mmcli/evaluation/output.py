@@ -7,6 +7,7 @@ import json
 import math
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,56 +22,59 @@ from mmcli.evaluation.sources import Inputs
 LIBRARIES = ("numpy", "pandas", "matplotlib")
 
 
-def write_all(
-    folder: Path,
-    request: dict[str, Any],
-    inputs: Inputs,
-    predictions: Sequence[Predictions],
-    figures: Sequence[Figure],
-    differences: Sequence[Difference],
-    bootstrap: Bootstrap | None,
-    split: str,
-) -> None:
+@dataclass(frozen=True)
+class Evaluated:
+    """All that one evaluation asked, read and found."""
+
+    request: dict[str, Any]
+    inputs: Inputs
+    predictions: Sequence[Predictions]
+    figures: Sequence[Figure]
+    differences: Sequence[Difference]
+    bootstrap: Bootstrap | None
+    split: str
+
+
+def write_all(folder: Path, found: Evaluated) -> None:
     """Write metrics.json, metrics.csv, the pictures and report.html into an existing folder."""
-    content = as_json(request, inputs, predictions, figures, differences, bootstrap, split)
+    content, inputs, bootstrap = as_json(found), found.inputs, found.bootstrap
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
     _write_csv(folder / "metrics.csv", content)
     sections = []
     for task in inputs.tasks:
-        own = [p for p in predictions if p.task == task]
+        own = [p for p in found.predictions if p.task == task]
         sections.append(
             TaskSection(
                 task,
                 own[0].classes,
-                _task_text(own, bootstrap, [f for f in figures if f.task == task]),
-                [f for f in figures if f.task == task],
-                [d for d in differences if d.task == task],
-                _draw(folder, task, own, figures),
+                _task_text(own, bootstrap, [f for f in found.figures if f.task == task]),
+                [f for f in found.figures if f.task == task],
+                [d for d in found.differences if d.task == task],
+                _draw(folder, task, own, found.figures),
             )
         )
     names = inputs.names
     title = f"Evaluation of {names[0]}" if len(names) == 1 else f"Comparison of {len(names)} runs"
     (folder / "report.html").write_text(
-        render(title, _summary(inputs, predictions, bootstrap, split), sections, bootstrap, _facts(inputs, bootstrap)),
+        render(
+            title,
+            _summary(inputs, found.predictions, bootstrap, found.split),
+            sections,
+            bootstrap,
+            _facts(inputs, bootstrap),
+        ),
         encoding="utf-8",
     )
 
 
-def as_json(
-    request: dict[str, Any],
-    inputs: Inputs,
-    predictions: Sequence[Predictions],
-    figures: Sequence[Figure],
-    differences: Sequence[Difference],
-    bootstrap: Bootstrap | None,
-    split: str,
-) -> dict[str, Any]:
+def as_json(found: Evaluated) -> dict[str, Any]:
     """Everything that was found, as JSON values; what is undefined is null."""
+    bootstrap = found.bootstrap
     return {
         "mmcli_version": __version__,
-        "request": request,
-        "split": split,
+        "request": found.request,
+        "split": found.split,
         "runs": [
             {
                 "run": p.run, "variant": p.variant, "task": p.task, "classes": list(p.classes), "n": len(p.ids),
@@ -78,7 +82,7 @@ def as_json(
                 "unlabelled": p.unlabelled, "parts": [part.name for part in p.parts],
                 "missing_parts": list(p.missing_parts),
             }
-            for p in predictions
+            for p in found.predictions
         ],
         "bootstrap": None if bootstrap is None else {
             "unit": "patient", "interval": "percentile", "resamples": bootstrap.resamples,
@@ -90,14 +94,14 @@ def as_json(
                 "value": _finite(f.value), **_limits(f),
                 "mean": _finite(f.mean), "sd": _finite(f.sd), "parts": f.parts,
             }
-            for f in figures
+            for f in found.figures
         ],
         "differences": [
             {
                 "run": d.run, "variant": d.variant, "reference": d.reference, "task": d.task, "metric": d.metric,
                 "n": d.n, "value": _finite(d.value), **_limits(d),
             }
-            for d in differences
+            for d in found.differences
         ],
     }  # fmt: skip
 

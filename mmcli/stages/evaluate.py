@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mmcli.errors import RequestError
-from mmcli.evaluation.compare import Bootstrap, Difference, Figure, compare
-from mmcli.evaluation.output import as_json, write_all
-from mmcli.evaluation.predictions import Predictions, check_same_patients_and_classes
+from mmcli.evaluation.compare import Bootstrap, compare
+from mmcli.evaluation.output import Evaluated, as_json, write_all
+from mmcli.evaluation.predictions import check_same_patients_and_classes
 from mmcli.evaluation.report import SHOWN_BY, number
 from mmcli.evaluation.sources import Inputs, load, unique_names
 from mmcli.files import partial_name, sync_directory
@@ -58,8 +57,9 @@ def run(settings: EvaluateSettings) -> Outcome:
         if p.main and p.missing_parts:
             note(f"{p.run}: {len(p.missing_parts)} parts are missing; evaluated on {len(p.parts)}", settings.quiet)
     figures, differences = compare(predictions, bootstrap, reference)
-    _publish(out, request, inputs, predictions, figures, differences, bootstrap, settings.split)
-    content = as_json(request, inputs, predictions, figures, differences, bootstrap, settings.split)
+    found = Evaluated(request, inputs, predictions, figures, differences, bootstrap, settings.split)
+    _publish(out, found)
+    content = as_json(found)
     message = _said(content) + f"Report: {report}"
     return Outcome(message, {**content, "report": str(report)}, _rows(content), tables=_tables(content))
 
@@ -107,16 +107,7 @@ def _existing(out: Path) -> dict[str, Any] | None:
     return dict(content)
 
 
-def _publish(
-    out: Path,
-    request: dict[str, Any],
-    inputs: Inputs,
-    predictions: Sequence[Predictions],
-    figures: Sequence[Figure],
-    differences: Sequence[Difference],
-    bootstrap: Bootstrap | None,
-    split: str,
-) -> None:
+def _publish(out: Path, found: Evaluated) -> None:
     """Make the directory beside its place and rename it there; an older one goes only when the new one is whole."""
     final = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link that the user put there)
     new = partial_name(final)
@@ -124,7 +115,7 @@ def _publish(
     try:
         remove(new)
         new.mkdir(parents=True)
-        write_all(new, request, inputs, predictions, figures, differences, bootstrap, split)
+        write_all(new, found)
         for file in new.iterdir():
             with file.open("rb") as content:
                 os.fsync(content.fileno())
