@@ -17,9 +17,10 @@ from mmcli.progress import track
 from mmcli.registry import did_you_mean
 from mmcli.settings import ExtractSettings
 from mmcli.stages.common import open_stores, patients_digest
+from mmcli.stages.machine import choose_device, cores
 from mmcli.stages.outcome import Outcome
 from mmcli.stages.pixels import Pixels
-from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, read_ahead, spool
+from mmcli.stages.spooled import Shard, closing, finished, modality_rows, read_ahead, spool
 from mmcli.store import BagMeta, Instances, JoinedBag, Source, Spool, Stores, write_store
 
 _NAME = re.compile(r"[^@/]+(@[A-Za-z0-9][A-Za-z0-9_.+-]*)?")
@@ -114,18 +115,13 @@ def _weights_digest(name: str, path: Path) -> str:
 def _load(name: str, bag: JoinedBag, settings: ExtractSettings) -> Encoder:
     options = {k: v for k, v in settings.set.items() if "." not in k}
     options |= {k.partition(".")[2]: v for k, v in settings.set.items() if k.startswith(name + ".")}
-    device = settings.device
-    if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     encoder = load_encoder(
         settings.encoder[name],
         weights=Path(settings.weights[name]) if name in settings.weights else None,
         random_weights=settings.random_weights,
         seed=settings.seed,
         options=options,
-        device=device,
+        device=str(choose_device(settings.device)),
         threads=cores(settings.workers),
     )
     if bag.meta.kind not in encoder.kinds:

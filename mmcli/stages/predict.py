@@ -18,8 +18,8 @@ from mmcli.imputers import load_imputer
 from mmcli.methods import METHODS
 from mmcli.progress import note, track
 from mmcli.settings import PredictSettings
+from mmcli.stages.machine import choose_device
 from mmcli.stages.outcome import Outcome, is_done, refuse_input
-from mmcli.stages.train import choose_device
 from mmcli.store import Stores
 from mmcli.training.data import CohortData, PartData, load_cohort
 from mmcli.training.memory import latents_budget

@@ -17,9 +17,10 @@ from mmcli.files import fingerprint
 from mmcli.progress import note, track
 from mmcli.registry import did_you_mean
 from mmcli.settings import PreprocessSettings
+from mmcli.stages.machine import cores
 from mmcli.stages.outcome import Outcome
 from mmcli.stages.pixels import quantise
-from mmcli.stages.spooled import Shard, closing, cores, finished, modality_rows, read_ahead, spool
+from mmcli.stages.spooled import Shard, closing, finished, modality_rows, read_ahead, spool
 from mmcli.store import BagMeta, Instances, Source, Spool, Table, write_store
 
 COORDS = {"slide": ("x", "y", "width", "height"), "image": ("x", "y", "width", "height"), "volume": ("z", "y", "x")}

@@ -23,13 +23,6 @@ from mmcli.store import Instances, Spool, Store, spool_request
 Item = TypeVar("Item")
 
 
-def cores(workers: int) -> int:
-    """The workers that were asked for, or the cores that this job may use (its affinity, not the machine's count)."""
-    if workers < 0:
-        raise RequestError(f"--workers: {workers} is no number of workers")
-    return workers or len(os.sched_getaffinity(0))
-
-
 class Shard:
     """The i-th of n parts of the patients: those whose row is i modulo n."""
 

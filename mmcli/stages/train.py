@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from mmcli.progress import note
 from mmcli.registry import did_you_mean
 from mmcli.settings import TrainSettings
 from mmcli.stages.common import choose_fold_set, choose_label
+from mmcli.stages.machine import choose_device, cores
 from mmcli.stages.outcome import Outcome, is_done, refuse_input
 from mmcli.store import Stores
 from mmcli.store.parts import TEST, TRAIN, UNUSED, VALIDATION
@@ -239,21 +239,10 @@ def train(plan: Plan) -> Outcome:
     return Outcome(message, {"run": str(out), "missing": lacking}, rows, tables=None if settings.quiet else [])
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` is a GPU where torch sees one."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RequestError("--device cuda: torch sees no GPU here; leave it out, or use --device cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return torch.device(name)
-
-
 def choose_threads(data: CohortData) -> int:
     """One thread where a step's tensors are small: there a second one costs more than it brings."""
     numbers = [int(x.bag.offsets[-1]) * x.dim / max(len(data), 1) for x in data.latents.values()]
-    return len(os.sched_getaffinity(0)) if sum(numbers) > LARGE_BAGS else 1
+    return cores(0) if sum(numbers) > LARGE_BAGS else 1
 
 
 def _begin(plan: Plan, parts: list[str]) -> None:
