@@ -150,7 +150,7 @@ def _rows(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _tables(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """The rows as tables that fit a terminal: main metrics with intervals, differences, the rest without."""
+    """The rows as tables that fit a terminal: the main metrics, differences, the rest; three a table with intervals."""
     from mmcli.metrics import METRICS
 
     rows = _rows(content)
@@ -160,11 +160,10 @@ def _tables(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
     who = [n for n in names if n not in metrics and " minus " not in n]
     differences = [n for n in names if " minus " in n]
     rest = [n for n in metrics if n in names and n not in first]
-    picks = [[*who, *first], [*who, *differences] if differences else [], [*who, *rest]]
-    tables = [[{n: row[n] for n in pick if n in row} for row in rows] for pick in picks if pick]
-    for row in tables[-1]:
-        row.update({n: row[n].split(" [")[0] for n in rest if n in row})
-    return tables
+    width = 3 if content["bootstrap"] else max(len(rest), 1)
+    others = [rest[at : at + width] for at in range(0, len(rest), width)]
+    picks = [first, differences, *others]
+    return [[{n: row[n] for n in (*who, *pick) if n in row} for row in rows] for pick in picks if pick]
 
 
 def _said(content: dict[str, Any]) -> str:
