@@ -200,13 +200,7 @@ def store_export(
     _finish(import_module("mmcli.stages.store").export(stores, modality, layout, out, force), json_)
 
 
-store_app.command("import")(
-    command(SETTINGS["store import"], lambda settings: _finish(_import_features(settings), settings.json_))
-)
-
-
-def _import_features(settings: Settings) -> Any:
-    return import_module("mmcli.stages.store").import_features(settings)
+store_app.command("import")(command(SETTINGS["store import"], lambda settings: _run_stage("imports", settings)))
 
 
 class _Stopped(BaseException):

@@ -124,12 +124,10 @@ def read_settings_file(file: Path, kind: type[Settings]) -> dict[str, Any]:
         if name in SETTINGS:
             raise RequestError(f"--settings {file}: the block {name!r} must hold `option: value` lines")
     plain = _named(content, file) | _named(blocks.get(kind.command, {}), file)
-    fill_unknown = [name for name in plain if name not in kind.model_fields]
-    if fill_unknown:
+    unknown = [name for name in plain if name not in kind.model_fields]
+    if unknown:
         known = [name.strip("_") for name in kind.model_fields]
-        raise RequestError(
-            f"--settings {file}: unknown option {fill_unknown[0]!r}{did_you_mean(fill_unknown[0], known)}"
-        )
+        raise RequestError(f"--settings {file}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], known)}")
     return plain
 
 

@@ -69,8 +69,6 @@ def _bootstrap(settings: EvaluateSettings) -> Bootstrap | None:
         raise RequestError(f"--confidence: lies between 0 and 1 (given: {settings.confidence}); 95 percent is 0.95")
     if settings.resamples < 1:
         raise RequestError(f"--resamples: at least 1 (given: {settings.resamples})")
-    if settings.seed < 0:
-        raise RequestError(f"--seed: is not negative (given: {settings.seed})")
     if not settings.runs:
         raise RequestError(f"RUN... is missing: give runs or tables. For example: {settings.example}")
     return Bootstrap(settings.resamples, settings.confidence, settings.seed) if settings.bootstrap_ci else None

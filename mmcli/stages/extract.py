@@ -100,8 +100,6 @@ def _check_names(settings: ExtractSettings) -> None:
         modality, dot, _ = option.partition(".")
         if dot and modality not in known:
             raise RequestError(f"--set: {modality!r} has no --encoder{did_you_mean(modality, known)}")
-    if settings.batch < 1:
-        raise RequestError(f"--batch: {settings.batch} is no number of instances")
 
 
 def _weights_digest(name: str, path: Path) -> str:

@@ -30,8 +30,6 @@ def run(settings: ImputeSettings) -> Outcome:
     name = settings.name or settings.method
     if not name.strip() or "/" in name or name in (".", ".."):
         raise RequestError(f"--name: {name!r} cannot be an imputation's name; use letters, digits, - and _")
-    if settings.imputations < 1:
-        raise RequestError(f"--imputations: at least 1, not {settings.imputations}")
     make_imputer(settings.method, settings.set)
     existing = existing_request(settings.out, settings.stores, settings.force)
     with open_stores(settings) as stores:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 def cores(workers: int) -> int:
     """The workers that were asked for, or the cores that this job may use (its affinity, not the machine's count)."""
-    if workers < 0:
-        raise RequestError(f"--workers: {workers} is no number of workers")
     return workers or len(os.sched_getaffinity(0))
 
 

@@ -150,10 +150,3 @@ def export(paths: list[Path], modality: str, layout: str, out: Path, force: bool
         return Outcome(
             f"{out}: {modality} of {count} patients in the layout of {layout}", {"out": str(out), "patients": count}
         )
-
-
-def import_features(settings: Any) -> Outcome:
-    """Turn features that another tool made into a feature store."""
-    from mmcli.stages.imports import run
-
-    return run(settings)

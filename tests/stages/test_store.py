@@ -13,6 +13,7 @@ import pytest
 
 from mmcli.errors import RequestError
 from mmcli.settings import StoreImportSettings
+from mmcli.stages import imports
 from mmcli.stages import store as stage
 from mmcli.store import Store, verify
 
@@ -56,7 +57,7 @@ def _import(folder: Path, source: Path, **given):
         folder=source, modality="slide", cohort=folder / "cohort.yaml", out=folder / "slide.h5", quiet=True,
         **{"layout": "stamp", **given},
     )  # fmt: skip
-    return stage.import_features(settings)
+    return imports.run(settings)
 
 
 def test_stamp_import_joins_by_the_path_column(folder: Path) -> None:
