@@ -13,6 +13,7 @@ from mmcli.registry import did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
 INPUT, TRAINING, OUTPUT, MACHINE = "Input", "Training", "Output", "Machine"
+INTERVALS, SUBGROUPS, MISSING, FIGURES = "Intervals", "Subgroups", "Missing modalities", "Figures"
 STAGE = "What to do"
 MOST_NUMBERS = 10_000
 

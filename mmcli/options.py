@@ -13,11 +13,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from mmcli.errors import RequestError
-from mmcli.fields import INPUT, MACHINE, OUTPUT, STAGE, TRAINING, fill, flag
+from mmcli.fields import FIGURES, INPUT, INTERVALS, MACHINE, MISSING, OUTPUT, STAGE, SUBGROUPS, TRAINING, fill, flag
 from mmcli.registry import did_you_mean
 from mmcli.settings import SETTINGS, Settings
 
-PANELS = [INPUT, STAGE, "Slides", "Volumes", TRAINING, "Intervals", OUTPUT, MACHINE]
+PANELS = [INPUT, STAGE, "Slides", "Volumes", TRAINING, INTERVALS, SUBGROUPS, MISSING, FIGURES, OUTPUT, MACHINE]
 SETTINGS_FILE = typer.Option(
     "--settings", "-c", metavar="FILE.yaml", show_default=False, rich_help_panel="Input",
     help="Any option of this command by its name; the command line wins. A block named like a command holds for it.",
