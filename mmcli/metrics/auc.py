@@ -1,41 +1,82 @@
-"""Area under the receiver operating characteristic."""
+"""Area under the receiver operating characteristic.
+
+The AUC of a class is the weighted share of pairs, one patient of the class and one of the rest, that the class's
+probability puts in the right order, a tie counting one half (Mann and Whitney 1947; Hanley and McNeil 1982).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mmcli.metrics.metric import Floats, Ints, Metric, divide
+from mmcli.metrics.metric import Floats, Ints, Metric, divide, mean_by_weight
+from mmcli.metrics.ranking import Bools, class_weights, order, ranked, ranked_all, ranked_class
 
 
 def auc(y: Ints, p: Floats, w: Floats) -> Floats:
-    """Two classes: the AUC of the last class's probability. More: the mean over the classes of one against the rest.
+    """Two classes: the AUC (B,) of the last class's probability. More: the mean over the classes of one against the
+    rest.
 
-    The AUC is the weighted share of pairs, one patient of the class and one of the rest, that the probability puts in
-    the right order, a tie counting one half (Mann and Whitney 1947; Hanley and McNeil 1982). Undefined in a resample
-    that lacks one of the classes, as in scikit-learn, whose
+    Undefined in a resample that lacks one of the classes, as in scikit-learn, whose
     `roc_auc_score(y, p, sample_weight=w, multi_class="ovr", average="macro")` it equals.
     """
-    classes = p.shape[1]
-    if classes == 2:
-        return pairs_in_order(y == 1, p[:, 1], w)
-    mean: Floats = np.mean([pairs_in_order(y == k, p[:, k], w) for k in range(classes)], axis=0)
+    if p.shape[1] == 2:
+        return one_against_rest(y, p, w, 1)
+    mean: Floats = by_class(y, p, w).mean(axis=1)
     return mean
 
 
-def pairs_in_order(positive: np.ndarray, score: Floats, w: Floats) -> Floats:
-    """AUC (B,) of `score` (n,) for `positive` (n,) against the rest under the weights `w` (B, n)."""
+def auc_ovo(y: Ints, p: Floats, w: Floats) -> Floats:
+    """Mean (B,) over all pairs of classes (j, k) of the AUC of j's probability and of k's, among their patients alone.
+
+    Hand and Till, Machine Learning 45 (2001) 171-186, equation 7: unlike one against the rest it does not depend on
+    how frequent the classes are. Undefined in a resample that lacks a class. scikit-learn's
+    `roc_auc_score(multi_class="ovo", average="macro")`.
+    """
+    classes = p.shape[1]
+    weight = class_weights(y, p, w)
+    pairs = []
+    for k in range(classes):
+        others = np.arange(classes) != k
+        pairs.append(divide(ranked_class(y, p, w, k).in_order, weight[:, [k]] * weight[:, others]))
+    mean: Floats = np.concatenate(pairs, axis=1).mean(axis=1)
+    return mean
+
+
+def auc_weighted(y: Ints, p: Floats, w: Floats) -> Floats:
+    """Mean (B,) over the classes of one against the rest, each with its share of the patients as weight.
+
+    A class without patients has no weight and leaves the mean. scikit-learn's
+    `roc_auc_score(multi_class="ovr", average="weighted")` where all classes are there.
+    """
+    return mean_by_weight(by_class(y, p, w), class_weights(y, p, w))
+
+
+def auc_micro(y: Ints, p: Floats, w: Floats) -> Floats:
+    """AUC (B,) over all (patient, class) pairs together: true ones against the others.
+
+    scikit-learn's `roc_auc_score(multi_class="ovr", average="micro")`. It rewards knowing which classes are frequent.
+    """
+    return ranked_all(y, p, w).auc((p.shape[1] - 1) * w.sum(axis=1))
+
+
+def by_class(y: Ints, p: Floats, w: Floats) -> Floats:
+    """AUC (B, K) of each class against the rest; NaN where the class or the rest has no patients."""
+    return np.stack([one_against_rest(y, p, w, k) for k in range(p.shape[1])], axis=1)
+
+
+def one_against_rest(y: Ints, p: Floats, w: Floats, k: int) -> Floats:
+    """AUC (B,) of class `k` against the rest."""
+    others = np.delete(class_weights(y, p, w), k, axis=1)
+    return ranked_class(y, p, w, k).auc(others.sum(axis=1))
+
+
+def pairs_in_order(positive: Bools, score: Floats, w: Floats) -> Floats:
+    """AUC (B,) of any `score` (n,) for `positive` (n,) against the rest under the weights `w` (B, n)."""
     wanted, rest = np.flatnonzero(positive), np.flatnonzero(~positive)
-    rest = rest[np.argsort(score[rest], kind="stable")]
-    below = np.searchsorted(score[rest], score[wanted], side="left")
-    up_to = np.searchsorted(score[rest], score[wanted], side="right")
-    # cumulative[:, i] is the weight of the i lowest-scored patients of the rest.
-    cumulative = np.zeros((len(w), len(rest) + 1))
-    np.cumsum(w[:, rest], axis=1, out=cumulative[:, 1:])
-    beaten = cumulative[:, below]
-    if not np.array_equal(below, up_to):
-        beaten = (beaten + cumulative[:, up_to]) / 2
-    weights = w[:, wanted]
-    return divide(np.einsum("bi,bi->b", weights, beaten), weights.sum(axis=1) * cumulative[:, -1])
+    return ranked(order(score[wanted], wanted, [(score[rest], rest)]), w).auc(w[:, rest].sum(axis=1))
 
 
 AUC = Metric("auc", "AUC", "ranking", auc)
+AUC_OVO = Metric("auc_ovo", "One-vs-one AUC", "ranking", auc_ovo, more_than_two=True)
+AUC_WEIGHTED = Metric("auc_weighted", "Weighted AUC", "ranking", auc_weighted, more_than_two=True)
+AUC_MICRO = Metric("auc_micro", "Micro AUC", "ranking", auc_micro, more_than_two=True)

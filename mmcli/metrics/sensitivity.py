@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from mmcli.metrics.metric import Floats, Ints, Metric, confusion, divide, mean_of_defined
+from mmcli.metrics.metric import Floats, Ints, Metric, counts, decide, divide, mean_of_defined
 
 
 def by_class(y: Ints, p: Floats, w: Floats) -> Floats:
     """Sensitivity (B, K) of each class; NaN for one without patients in the resample."""
-    matrix = confusion(y, p, w)
-    return divide(np.einsum("bkk->bk", matrix), matrix.sum(axis=2))
+    of = counts(y, p, w)
+    return divide(of.right, of.labelled)
 
 
 def sensitivity(y: Ints, p: Floats, w: Floats) -> Floats:
@@ -26,5 +24,10 @@ def sensitivity_macro(y: Ints, p: Floats, w: Floats) -> Floats:
     return mean_of_defined(by_class(y, p, w))
 
 
-SENSITIVITY = Metric("sensitivity", "Sensitivity", "decisions", sensitivity, two_classes_only=True)
-SENSITIVITY_MACRO = Metric("sensitivity_macro", "Macro sensitivity", "decisions", sensitivity_macro)
+def found(y: Ints, p: Floats) -> tuple[int, int]:
+    """(positive patients who are called so, positive patients)."""
+    return int((decide(p)[y == 1] == 1).sum()), int((y == 1).sum())
+
+
+SENSITIVITY = Metric("sensitivity", "Sensitivity", "decisions", sensitivity, two_classes_only=True, proportion=found)
+SENSITIVITY_MACRO = Metric("sensitivity_macro", "Macro sensitivity", "decisions", sensitivity_macro, more_than_two=True)
