@@ -111,3 +111,7 @@ class Attention(Method):
     def latents(self, batch: Batch) -> dict[str, Tensor]:
         """The concatenation before the heads."""
         return {"joint": self.network.embed(batch)}
+
+    def attention(self, batch: Batch) -> dict[str, Tensor]:
+        """The pooling's weights a_k (Ilse et al. 2018, eq. 9) in each bag modality."""
+        return self.network.branches.attention(batch)

@@ -25,6 +25,10 @@ class BagBranch(nn.Module):
         pooled: Tensor = self.pool(self.project(bag.features), bag.owner, len(bag))
         return pooled
 
+    def attention(self, bag: PackedBag) -> Tensor:
+        """The weight (N,) of each instance; each patient's sum to 1."""
+        return self.pool.weights(self.project(bag.features), bag.owner, len(bag))
+
 
 class TableBranch(nn.Module):
     """An MLP on [values, 1 - observed]: a hole is the training mean, and a mark that it is a hole."""
@@ -47,6 +51,7 @@ class Branches(nn.Module):
     def __init__(self, spec: DataSpec, width: int, dropout: float) -> None:
         super().__init__()
         self.names = spec.modalities
+        self.bags = [b.name for b in spec.bags]
         bags: list[nn.Module] = [BagBranch(b.dim, width, dropout) for b in spec.bags]
         tables: list[nn.Module] = [TableBranch(len(t.columns), width, dropout) for t in spec.tables]
         self.branches = nn.ModuleList(bags + tables)  # a list, as a module's name may hold no dot
@@ -57,3 +62,8 @@ class Branches(nn.Module):
             batch.bags[name] if name in batch.bags else batch.tables[name]
         )
         return z
+
+    def attention(self, batch: Batch) -> dict[str, Tensor]:
+        """For each bag modality the weight (N,) of each instance."""
+        branches = dict(zip(self.names, self.branches, strict=True))
+        return {name: branches[name].attention(batch.bags[name]) for name in self.bags}  # type: ignore[operator]

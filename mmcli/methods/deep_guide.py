@@ -189,6 +189,10 @@ class DeepGuide(Method):
         z_I = self.z_I(batch)
         return {"z_I": z_I, "z_S": self.z_S(batch), "G(z_I)": self.G(z_I)}
 
+    def attention(self, batch: Batch) -> dict[str, Tensor]:
+        """The weights of the pooling in E_I and E_S, where they pool bags."""
+        return self.E_I.attention(batch) | self.E_S.attention(batch)
+
 
 def _optimiser(name: Name, lr: float, weight_decay: float) -> Optimiser:
     """The paper's SGD has Nesterov momentum 0.9."""

@@ -97,3 +97,7 @@ class KnowledgeDistillation(Method):
     def latents(self, batch: Batch) -> dict[str, Tensor]:
         """The student's concatenation before its heads."""
         return {"joint": self.network.embed(batch)}
+
+    def attention(self, batch: Batch) -> dict[str, Tensor]:
+        """The pooling's weights a_k (Ilse et al. 2018, eq. 9) in each bag modality."""
+        return self.network.branches.attention(batch)

@@ -28,10 +28,11 @@ from mmcli.store import Stores
 from mmcli.store.parts import TEST, TRAIN, UNUSED, VALIDATION
 from mmcli.training.data import CohortData, PartData, data_spec, fit_preparation, fit_tasks, load_cohort
 from mmcli.training.engine import PartName, Trainer
+from mmcli.training.latents import write_latents
 from mmcli.training.memory import latents_budget
 from mmcli.training.method import Method, method_settings
 from mmcli.training.part import Fitted, write_part
-from mmcli.training.predicting import answer, predictions_frame, validation_auc
+from mmcli.training.predicting import answer, answer_draws, predictions_frame, validation_auc
 from mmcli.training.run import missing_parts, part_folder, read_run, remove_run, settings_text, write_once
 from mmcli.training.seeds import derive, reproducible
 from mmcli.training.withhold import withhold_shares
@@ -120,6 +121,8 @@ def make_plan(
     for task in tasks:
         choose_label(stores, task)
     withhold_shares(settings.withhold, modalities)
+    if settings.keep_latents and method.latents is Method.latents:
+        raise RequestError(f"--keep-latents: the method {method.name!r} has no latents; leave it out")
     count = stores.patients.folds[fold_set].shape[1]
     if wrong := [k for k in settings.only_folds if k >= count]:
         raise RequestError(f"--only-folds: there is no fold {wrong[0]} in {fold_set!r} (0 to {count - 1})")
@@ -321,10 +324,14 @@ def _train_part(
         torch.manual_seed(derive(*part.key, "weights"))
         method = plan.method(spec, plan.options).to(device)
         state = Trainer(method, view, roles, part, folder).train()
-        answers = answer(method, view, np.flatnonzero(roles != UNUSED), part.key)
+        rows = np.flatnonzero(roles != UNUSED)
+        answers = answer(method, view, rows, part.key)
+        draws = answer_draws(method, view, prepared, filled, rows, part.key)
         for task in plan.tasks:
-            frame = predictions_frame(method, view, roles, task, answers)
+            frame = predictions_frame(method, view, roles, task, answers, draws)
             frame.to_parquet(folder / f"predictions-{task}.parquet", index=False)
+        if settings.keep_latents:
+            write_latents(folder, method, view, roles, rows, part.key)
         seconds = time.monotonic() - started
         fitted = {t: f for t in imputers if (f := fitted_imputer(plan, t, part.fold))[0]}
         write_part(folder, part, plan.stage, method, data, prepared, imputers, fitted, state, seconds)

@@ -118,7 +118,13 @@ class Method(nn.Module):
         return {variant: {m: present[m] for m in self.spec.modalities} for variant in self.variants}
 
     def latents(self, batch: Batch) -> dict[str, Tensor]:
-        """Named latents (n, width) that a student may learn from; a method without any gives none."""
+        """Named latents (n, width) that a student may learn from and that `--keep-latents` keeps; the steps of a
+        diffusion in their order. A method without any gives none."""
+        return {}
+
+    def attention(self, batch: Batch) -> dict[str, Tensor]:
+        """The weight (N,) of each instance of a bag modality, in the order of `batch.bags`; each patient's sum to 1. Of
+        the modalities that the method pools by attention; a method without attention gives none."""
         return {}
 
     def before_phase(self, phase: Phase) -> None:

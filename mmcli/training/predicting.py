@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from mmcli.errors import DamagedError
 from mmcli.metrics.auc import AUC
 from mmcli.store.parts import ROLES, VALIDATION
-from mmcli.training.data import PartData
+from mmcli.training.data import PartData, Preparation
 from mmcli.training.method import Method
 from mmcli.training.seeds import derive
 
@@ -68,16 +69,45 @@ def answer(method: Method, data: PartData, rows: Ints, key: tuple[object, ...]) 
     return answers
 
 
+def answer_draws(
+    method: Method,
+    data: PartData,
+    prepared: Preparation,
+    filled: dict[str, NDArray[np.float64]],
+    rows: Ints,
+    key: tuple[object, ...],
+) -> list[dict[str, Answer]]:
+    """The main variant's answers of each task for each draw of a multiple imputation alone, where `filled` (table ->
+    (m, n, f)) has several; the ordinary answer sees the mean of the encoded draws.
+
+    A table with one answer keeps it in all of them; where tables have several numbers of draws, the least one counts,
+    so that each draw is used once.
+    """
+    several = [len(draws) for draws in filled.values() if len(draws) > 1]
+    found = []
+    for d in range(min(several, default=0)):
+        one = {table: draws[d : d + 1] if len(draws) > 1 else draws for table, draws in filled.items()}
+        view = PartData(data.data, prepared, one, data.extra, data.device)
+        found.append(answer(method, view, rows, key)[method.variants[0]])
+    return found
+
+
 def predictions_frame(
-    method: Method, data: PartData, roles: NDArray[np.int8], task: str, answers: dict[str, dict[str, Answer]]
+    method: Method,
+    data: PartData,
+    roles: NDArray[np.int8],
+    task: str,
+    answers: dict[str, dict[str, Answer]],
+    draws: Sequence[dict[str, Answer]] = (),
 ) -> pd.DataFrame:
     """The rows of predictions-<task>.parquet: patient_id, split, label, p_<class> ..., modalities, and where they
-    apply variant and uncertainty."""
+    apply variant, draw and uncertainty. With `draws`, the main variant has a row for each of them (0 ... m-1) below the
+    ordinary rows, whose draw is -1."""
     label = data.data.tasks[task]
     splits = {role: name for name, role in ROLES.items()}
     frames = []
-    for variant in method.variants:
-        a = answers[variant][task]
+    told = [(variant, -1, answers[variant][task]) for variant in method.variants]
+    for variant, draw, a in told + [(method.variants[0], d, of[task]) for d, of in enumerate(draws)]:
         y = label.values[a.rows]
         columns: dict[str, Any] = {
             "patient_id": [data.data.ids[i] for i in a.rows],
@@ -88,6 +118,8 @@ def predictions_frame(
         columns["modalities"] = a.modalities
         if len(method.variants) > 1:
             columns["variant"] = variant
+        if draws:
+            columns["draw"] = draw
         if a.uncertainty is not None:
             columns["uncertainty"] = a.uncertainty
         frames.append(pd.DataFrame(columns))

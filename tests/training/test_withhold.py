@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mmcli.errors import RequestError
-from mmcli.training.withhold import withheld, withhold_shares
+from mmcli.training.withhold import fractions, withheld, withhold_shares
 
 IDS = [f"p{i}" for i in range(2000)]
 
@@ -22,6 +22,7 @@ def test_share_nested_and_by_patient_alone() -> None:
 
 def test_the_documented_string() -> None:
     fraction = int(hashlib.sha256(b"withhold|7|ct|p3").hexdigest()[:16], 16) / 2**64
+    assert fractions(["p3", "p4"], "ct", 7)[0] == fraction and fractions([], "ct", 7).shape == (0,)
     assert withheld(["p3"], "ct", fraction + 1e-9, 7).all() and not withheld(["p3"], "ct", fraction - 1e-9, 7).any()
 
 
