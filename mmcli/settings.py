@@ -183,14 +183,50 @@ class ImputeSettings(_Stores):
     no_effect: ClassVar[frozenset[str]] = frozenset({"device", "workers", "memory"})
     example: ClassVar[str] = "mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5"
 
-    out: Path = required("The feature store to write.", OUTPUT, request=False, metavar="FILE.h5")
+    fitted: Path | None = option(
+        None, "A store that impute made: its fitted imputers fill these patients, and nothing is fitted.", INPUT,
+        request=False, metavar="IMPUTED.h5",
+    )  # fmt: skip
+    out: Path = required(
+        "The feature store to write; with --benchmark the report's directory.", OUTPUT, request=False,
+        metavar="FILE.h5|DIR",
+    )  # fmt: skip
     table: str = required("The table whose holes are filled.", metavar="TABLE")
-    method: str = option("mice", "The imputer (`mmcli imputers` lists them).", metavar="NAME")
+    method: str = option(
+        "mice", "The imputer (`mmcli imputers` lists them); with --benchmark several with commas, default all.",
+        metavar="NAME",
+    )  # fmt: skip
     name: str = option("", "Name of the imputation in the store; default the method's.", metavar="NAME")
     folds: str = option("", "The fold set; default the only one.", metavar="SET")
-    imputations: int = option(1, "Draws for each hole; more than one is multiple imputation.", least=1, most=10_000)
+    imputations: int = option(
+        1, "Draws for each hole; more than one is multiple imputation. --benchmark takes 19 where it is not given.",
+        least=1, most=10_000,
+    )  # fmt: skip
     answer: Literal["mean", "median", "draw"] = option("mean", "What a filled cell is.")
     set: PerModality = option({}, "An imputer's own option (`mmcli imputers NAME` lists them).", metavar="NAME=VALUE")
+    allow_label_column: bool = option(
+        False, "Impute although a column copies a label, or says it in other words; recorded in the store."
+    )
+    benchmark: bool = option(
+        False, "Hide observed cells, impute them with each method, and report how near each comes."
+    )
+    label: CommaList = option(
+        [], "Labels that a classifier predicts after each benchmarked method; default all.", metavar="TASK[,TASK]"
+    )
+    resamples: int = option(1000, "Bootstrap resamples of the benchmark's patients.", INTERVALS, least=1, most=1_000_000)
+    confidence: float = option(0.95, "Level of the benchmark's intervals, between 0 and 1.", INTERVALS)
+
+    @field_validator("confidence")
+    @classmethod
+    def _level(cls, value: float) -> float:
+        if not 0 < value < 1:
+            raise ValueError("lies between 0 and 1; 95 percent is 0.95")
+        return value
+
+    def request(self) -> dict[str, Any]:
+        """Without what the benchmark alone asks, or what it has no use for."""
+        idle = {"name", "answer"} if self.benchmark else {"label", "resamples", "confidence"}
+        return {k: v for k, v in super().request().items() if k not in idle}
 
 
 class TrainSettings(_Stores):
@@ -330,7 +366,9 @@ class EvaluateSettings(Settings):
     bootstrap_ci: bool = option(False, "Confidence intervals by a bootstrap over patients.", INTERVALS)
     resamples: int = option(2000, "Bootstrap resamples.", INTERVALS)
     confidence: float = option(0.95, "Level of the intervals, between 0 and 1.", INTERVALS)
-    interval: Literal["percentile", "basic", "bca"] = option("percentile", "Kind of bootstrap interval.", INTERVALS)
+    interval: Literal["auto", "percentile", "basic", "bca", "expanded"] = option(
+        "auto", "Kind of interval; auto: by formula for proportions and balanced accuracy, else expanded.", INTERVALS
+    )
     stratify: bool = option(False, "Resample within the classes, so that each keeps its size.", INTERVALS)
     cluster: str = option(
         "", "Resample whole clusters: 'group', or a column of the patients; default patients.", INTERVALS,

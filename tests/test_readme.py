@@ -52,6 +52,39 @@ def test_the_tour_ends_with_a_report_and_predictions(tour: Path) -> None:
     assert header.startswith("patient_id,") and len(rows) == 40
 
 
+def test_the_evaluations_run(tour: Path) -> None:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    (script,) = blocks("sh evaluate")
+    for line in script.strip().splitlines():
+        done = subprocess.run(["bash", "-c", line], cwd=tour, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (tour / "report-subgroups" / "subgroups.csv").is_file()
+    assert (tour / "report-withheld" / "withheld.csv").is_file()
+    assert (tour / "report-screening" / "report.html").is_file()
+
+
+def test_the_notebook_example_runs() -> None:
+    import numpy as np
+    import pandas as pd
+
+    generator = np.random.default_rng(0)
+    label = generator.integers(2, size=60)
+    ids = [f"P{i}" for i in range(60)]
+    tables = {}
+    for name, strength in (("ours", 1.5), ("theirs", 0.5)):
+        p = 1 / (1 + np.exp(-generator.normal(strength * (label - 0.5))))
+        columns = {"patient_id": ids, "label": np.array(["no", "yes"])[label], "p_no": 1 - p, "p_yes": p}
+        tables[name] = pd.DataFrame(columns)
+    found = {**tables, "patients": pd.DataFrame({"patient_id": ids, "sex": generator.choice(["f", "m"], 60)})}
+    (example,) = blocks("python notebook")
+    exec(compile(example, "README.md", "exec"), found)
+    result = found["result"]
+    assert set(result.metrics["run"]) == {"ours", "theirs"}
+    assert set(result.subgroups["subgroup"]) == {"f", "m"}
+    assert {"run", "metric", "value", "low", "high"} <= set(result.metrics.columns)
+    assert len(result.comparisons) and len(result.conformal) == 0
+
+
 def test_the_python_example_reads_the_store(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tour)
     (example,) = blocks("python")

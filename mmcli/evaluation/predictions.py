@@ -1,164 +1,235 @@
-"""The predictions that are evaluated: checked, one row a patient, from whatever tool they come."""
+"""The predictions that are evaluated: one row a patient, from whatever tool they come."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from mmcli.errors import MmcliError, RequestError
+from mmcli.errors import MmcliError
+from mmcli.metrics import Metric
 from mmcli.metrics.metric import Floats, Ints
+
+Objects = npt.NDArray[np.object_]
+NO_LABELS = np.empty(0, np.int64)
+# A row's key where a patient has several: no table's text holds this character.
+BETWEEN = "\x1f"
 
 
 @dataclass(frozen=True)
 class PartPredictions:
-    """What one part says about its labelled patients: labels `y` (n,) and probabilities `p` (n, K)."""
+    """What one part says about its labelled patients of the split: `rows` (n,) index the pooled rows, labels `y` (n,),
+    probabilities `p` (n, K). Of its validation patients `validation_y` (v,), `validation_p` (v, K), none where the
+    split is not the test split. `trained` on how many patients (0: unknown); parts of one `fold` share their patients.
+    `threshold`: two classes are decided by p[:, 1] >= threshold, None = the likeliest class."""
 
     name: str
+    fold: str
+    rows: Ints
     y: Ints
     p: Floats
+    validation_y: Ints
+    validation_p: Floats
+    trained: int = 0
+    threshold: float | None = None
+
+    def value(self, metric: Metric) -> float:
+        """A metric on the part's own patients."""
+        return metric.of(self.y, decided(self.p, self.threshold) if metric.about == "decisions" else self.p)
 
 
 @dataclass(frozen=True)
 class Predictions:
     """What one run (or one variant of it) says about one task.
 
-    `ids` (n,) are the labelled patients in the order of their ids, `y` (n,) their classes as indices into `classes`,
-    `p` (n, K) their probabilities, each patient's averaged over the parts that have the patient in this split.
-    `unlabelled` patients were left out.
+    `ids` (n,) name the labelled rows in order: patients, or patient and row where a patient has several; `patients`
+    (n,) are theirs. `y` (n,) are classes as indices into `classes`, `p` (n, K) probabilities, each row's averaged over
+    the parts that have it in this split; `draws` (D, n, K) the same for each imputation. `thresholds` (n,) is the mean
+    threshold of the row's parts (None: the likeliest class is the decision), `modalities` (n,) what a prediction rests
+    on. `unlabelled` rows were left out.
     """
 
     run: str
     variant: str
     task: str
     classes: tuple[str, ...]
-    ids: npt.NDArray[np.object_]
+    ids: Objects
     y: Ints
     p: Floats
+    patients: Objects
     parts: tuple[PartPredictions, ...] = ()
+    draws: Floats | None = None
+    thresholds: Floats | None = None
+    modalities: Objects | None = None
     unlabelled: int = 0
     main: bool = True
     ordinal: bool = False
-    missing_parts: tuple[str, ...] = field(default=())
+    missing_parts: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """The run's name, with its variant where it has one."""
         return f"{self.run} · {self.variant}" if self.variant else self.run
 
-    def of_patients(self, ids: Sequence[str]) -> Predictions:
-        """The same predictions for these patients only; the parts' own figures are left behind."""
-        keep = np.isin(self.ids, np.asarray(ids, dtype=object))
-        return replace(self, ids=self.ids[keep], y=self.y[keep], p=self.p[keep], parts=())
+    @property
+    def clustered(self) -> bool:
+        """Whether a patient has several rows."""
+        return len(set(self.patients)) < len(self.patients)
+
+    def units(self, clusters: Mapping[str, str] | None) -> Objects | None:
+        """The cluster of each row (n,), by the patient's cluster or the patient; None where each row is independent."""
+        if clusters is not None:
+            return np.array([clusters.get(patient, patient) for patient in self.patients], dtype=object)
+        return self.patients if self.clustered else None
+
+    def answers(self, about: str, draw: int | None = None) -> Floats:
+        """What a metric sees (n, K): probabilities, or for one about decisions with a threshold, the decisions."""
+        p = self.p if draw is None or self.draws is None else self.draws[draw]
+        return decided(p, self.thresholds) if about == "decisions" else p
+
+    def value(self, metric: Metric) -> float:
+        """The pooled figure; with several imputations the mean of theirs (Rubin 1987)."""
+        if self.draws is None:
+            return metric.of(self.y, self.answers(metric.about))
+        return float(np.mean([metric.of(self.y, self.answers(metric.about, d)) for d in range(len(self.draws))]))
+
+    def subset(self, keep: npt.NDArray[np.bool_]) -> Predictions:
+        """The same predictions for some rows only; the parts' own figures are left behind."""
+        return replace(
+            self,
+            ids=self.ids[keep],
+            y=self.y[keep],
+            p=self.p[keep],
+            patients=self.patients[keep],
+            parts=(),
+            draws=None if self.draws is None else self.draws[:, keep],
+            thresholds=None if self.thresholds is None else self.thresholds[keep],
+            modalities=None if self.modalities is None else self.modalities[keep],
+        )
 
 
-def check_frame(
-    frame: pd.DataFrame,
-    classes: Sequence[str],
-    where: Path,
-    error: type[MmcliError],
-    tolerance: float,
-    by: Sequence[str],
-) -> None:
-    """Refuse a table of predictions of which a row cannot be meant: `error` names the file and the row.
-
-    Rows are counted as a person counts them: the first below the header is row 1. Probabilities are finite, not
-    negative, and sum to 1 within `tolerance`; labels are among the classes or none; a patient has one
-    row, or one for each value of the columns `by`.
-    """
-    columns = [f"p_{c}" for c in classes]
-    for column in ["patient_id", "label", *columns]:
-        if column not in frame:
-            raise error(f"{where}: has no column {column!r} (there are: {', '.join(map(str, frame.columns))})")
-    p = frame[columns].to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(p).all(axis=1)
-    _refuse(bad, frame, where, error, "a probability is missing or not a number")
-    _refuse((p < 0).any(axis=1), frame, where, error, "a probability is negative")
-    sums = p.sum(axis=1)
-    off = np.abs(sums - 1) > tolerance
-    _refuse(off, frame, where, error, f"the probabilities sum to {sums[off][0] if off.any() else 1:.4g}, not 1")
-    strange = ((frame["label"] != "") & ~frame["label"].isin(classes)).to_numpy()
-    known = f"(classes: {', '.join(classes)})"
-    label = frame["label"].to_numpy()[strange][0] if strange.any() else ""
-    _refuse(strange, frame, where, error, f"the label {label!r} is none of the classes {known}")
-    _refuse((frame["patient_id"] == "").to_numpy(), frame, where, error, "there is no patient_id")
-    twice = frame.duplicated(["patient_id", *(c for c in by if c in frame)]).to_numpy()
-    _refuse(twice, frame, where, error, "the patient has an earlier row already")
-
-
-def _refuse(bad: npt.NDArray[np.bool_], frame: pd.DataFrame, where: Path, error: type[MmcliError], what: str) -> None:
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        more = f", and {bad.sum() - 1} more rows like it" if bad.sum() > 1 else ""
-        raise error(f"{where}: row {row + 1} (patient {frame['patient_id'].iloc[row]!r}): {what}{more}")
+def decided(p: Floats, threshold: Floats | float | None) -> Floats:
+    """Decisions as probabilities of 0 and 1 (n, 2): the second class where p[:, 1] >= threshold. As they are without
+    a threshold."""
+    if threshold is None:
+        return p
+    positive = (p[:, 1] >= threshold).astype(np.float64)
+    return np.stack([1 - positive, positive], axis=1)
 
 
 def pool(
-    run: str, variant: str, task: str, classes: tuple[str, ...], frames: Sequence[tuple[str, Path, pd.DataFrame]],
+    run: str,
+    variant: str,
+    task: str,
+    classes: tuple[str, ...],
+    frames: Sequence[tuple[str, Path, pd.DataFrame]],
+    split: str,
     error: type[MmcliError],
-) -> Predictions:  # fmt: skip
+) -> Predictions:
     """Make one row a patient of the parts' checked frames, given as (name of the part, its file, its rows).
 
-    Each patient's probabilities are averaged over the parts. A patient without a label is counted and left out; one
-    whose label differs between parts is an `error`.
+    A row's probabilities are averaged over the parts that have it in the split. A row without a label is counted and
+    left out; one whose label differs between parts is an `error`.
     """
     columns = [f"p_{c}" for c in classes]
     index = {c: k for k, c in enumerate(classes)}
-    seen: dict[str, str] = {}
-    parts = []
-    for name, where, frame in frames:
-        for patient, label in zip(frame["patient_id"], frame["label"], strict=True):
-            if seen.setdefault(patient, label) != label:
-                raise error(
-                    f"{where}: patient {patient!r} has the label {label!r}, but {seen[patient]!r} in an earlier part"
-                )
-        labelled = frame[frame["label"] != ""]
-        y = labelled["label"].map(index).to_numpy(dtype=np.int64)
-        parts.append(PartPredictions(name, y, _normalised(labelled[columns])))
-    together = (
-        pd.concat([f for _, _, f in frames]) if frames else pd.DataFrame(columns=["patient_id", "label", *columns])
-    )
-    labelled = together[together["label"] != ""]
-    means = labelled.groupby("patient_id", sort=True)[columns].mean()
-    ids = means.index.to_numpy(dtype=object)
+    keyed = [(name, where, _with_keys(frame)) for name, where, frame in frames]
+    own = [(name, where, f[(f["split"] == split) & (f["draw"] < 0)]) for name, where, f in keyed]
+    _check_labels(own, error)
+    whole = pd.concat([f for _, _, f in own]) if own else pd.DataFrame(columns=["key", "patient_id", "label", *columns])
+    labelled = whole[whole["label"] != ""]
+    means = labelled.groupby("key", sort=True)[columns].mean()
+    first = labelled.drop_duplicates("key").set_index("key").loc[means.index]
+    place = pd.Series(np.arange(len(means)), index=means.index)
+    drawn = [f[(f["split"] == split) & (f["draw"] >= 0) & (f["label"] != "")] for _, _, f in keyed]
     return Predictions(
         run=run,
         variant=variant,
         task=task,
         classes=classes,
-        ids=ids,
-        y=np.array([index[seen[i]] for i in ids], dtype=np.int64),
+        ids=means.index.to_numpy(dtype=object),
+        y=first["label"].map(index).to_numpy(dtype=np.int64),
         p=_normalised(means),
-        parts=tuple(parts),
-        unlabelled=sum(label == "" for label in seen.values()),
+        patients=first["patient_id"].to_numpy(dtype=object),
+        parts=tuple(
+            _part(name, f, chosen, columns, index, place, split)
+            for (name, _, f), (_, _, chosen) in zip(keyed, own, strict=True)
+            if len(chosen)
+        ),
+        draws=_draws(drawn, columns, place),
+        modalities=first["modalities"].to_numpy(dtype=object) if "modalities" in first else None,
+        unlabelled=whole.loc[whole["label"] == "", "key"].nunique(),
     )
+
+
+def _with_keys(frame: pd.DataFrame) -> pd.DataFrame:
+    key = frame["patient_id"] + BETWEEN + frame["row"] if "row" in frame else frame["patient_id"]
+    draw = frame.get("draw", -1)
+    keyed: pd.DataFrame = frame.assign(key=key, draw=draw)
+    return keyed
+
+
+def _check_labels(frames: Sequence[tuple[str, Path, pd.DataFrame]], error: type[MmcliError]) -> None:
+    seen: pd.Series | None = None
+    for _, where, frame in frames:
+        labels = frame.drop_duplicates("key").set_index("key")["label"]
+        if seen is not None:
+            both = labels.index.intersection(seen.index)
+            differs = both[(labels[both] != seen[both]).to_numpy()]
+            if len(differs):
+                patient = differs[0].replace(BETWEEN, " row ")
+                raise error(
+                    f"{where}: patient {patient!r} has the label {labels[differs[0]]!r}, but {seen[differs[0]]!r} in "
+                    "an earlier part"
+                )
+            labels = pd.concat([seen, labels.drop(both)])
+        seen = labels
+
+
+def _part(
+    name: str,
+    frame: pd.DataFrame,
+    chosen: pd.DataFrame,
+    columns: list[str],
+    index: dict[str, int],
+    place: pd.Series,
+    split: str,
+) -> PartPredictions:
+    def arrays(rows: pd.DataFrame) -> tuple[Ints, Floats]:
+        return rows["label"].map(index).to_numpy(dtype=np.int64), _normalised(rows[columns])
+
+    labelled = chosen[chosen["label"] != ""]
+    others = frame[(frame["split"] == "validation") & (frame["label"] != "") & (frame["draw"] < 0)]
+    trained = frame[(frame["split"] == "train") & (frame["label"] != "") & (frame["draw"] < 0)]
+    return PartPredictions(
+        name,
+        name.rsplit("-seed-", 1)[0],
+        place[labelled["key"]].to_numpy(dtype=np.int64),
+        *arrays(labelled),
+        *(arrays(others) if split == "test" else (NO_LABELS, np.empty((0, len(columns))))),
+        trained["key"].nunique(),
+    )
+
+
+def _draws(frames: Sequence[pd.DataFrame], columns: list[str], place: pd.Series) -> Floats | None:
+    """(D, n, K) of the rows of each imputation; None where there are none, or a row lacks one."""
+    whole = pd.concat(frames) if frames else pd.DataFrame()
+    if not len(whole):
+        return None
+    drawn = []
+    for _, one in whole.groupby("draw", sort=True):
+        means = one.groupby("key")[columns].mean()
+        if len(means) < len(place):
+            return None
+        drawn.append(_normalised(means.loc[place.index]))
+    return np.stack(drawn)
 
 
 def _normalised(frame: pd.DataFrame) -> Floats:
     p: Floats = frame.to_numpy(dtype=np.float64, copy=True)
     p /= p.sum(axis=1, keepdims=True)
     return p
-
-
-def check_same_patients_and_classes(all_predictions: Sequence[Predictions]) -> None:
-    """Refuse to compare runs that mean different things by one task: other classes, or another label of a patient."""
-    for task in dict.fromkeys(p.task for p in all_predictions):
-        same = [p for p in all_predictions if p.task == task]
-        labels: dict[str, tuple[str, str]] = {}
-        for predictions in same:
-            if predictions.classes != same[0].classes:
-                raise RequestError(
-                    f"{predictions.run} and {same[0].run} cannot be compared: the classes of {task!r} are "
-                    f"{', '.join(predictions.classes)} in one and {', '.join(same[0].classes)} in the other"
-                )
-            for patient, k in zip(predictions.ids, predictions.y, strict=True):
-                label, run = labels.setdefault(patient, (predictions.classes[k], predictions.run))
-                if label != predictions.classes[k]:
-                    raise RequestError(
-                        f"{predictions.run} and {run} cannot be compared: patient {patient!r} is "
-                        f"{predictions.classes[k]!r} in one and {label!r} in the other for {task!r}"
-                    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from mmcli.errors import DamagedError, RequestError
-from mmcli.evaluation.predictions import Predictions, check_frame, pool
+from mmcli.evaluation.attributes import Attributes, of_frame
+from mmcli.evaluation.checks import check_frame
+from mmcli.evaluation.predictions import Predictions, pool
 from mmcli.files import fingerprint
 from mmcli.frames import read_frame
 from mmcli.registry import did_you_mean
@@ -20,6 +22,7 @@ from mmcli.registry import did_you_mean
 # A run's probabilities are stored in full; a table may have been rounded to two digits.
 RUN_TOLERANCE, TABLE_TOLERANCE = 1e-4, 2e-2
 TABLE_TASK = "label"
+NAMES = ("split", "variant", "fold", "seed", "row")  # columns that a table may have, as text
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".xlsx", ".gz")
 
 
@@ -42,19 +45,19 @@ class Run:
 
     def predictions(self, task: str, split: str) -> list[Predictions]:
         """One `Predictions` a variant, the main one first."""
-        frames = {part: self._frame(part, task) for part in self.parts}
+        return self.pooled({part: self._frame(part, task) for part in self.parts}, task, split)
+
+    def pooled(self, frames: Mapping[str, pd.DataFrame], task: str, split: str) -> list[Predictions]:
+        """The same of each part's rows, which may have been predicted anew."""
+        frames = {part: _with_columns(_text_columns(frame)) for part, frame in frames.items()}
         present = [v for frame in frames.values() for v in frame["variant"].unique()]
         order = [v for v in self.variants if v in present]
         names = list(dict.fromkeys([*order, *present]))
         found = []
         for variant in names:
-            chosen = [
-                (part, self.path / part, frame[(frame["variant"] == variant) & (frame["split"] == split)])
-                for part, frame in frames.items()
-            ]
-            rows = [part for part in chosen if len(part[2])]
+            chosen = [(part, self.path / part, f[f["variant"] == variant]) for part, f in frames.items()]
             shown = variant if len(names) > 1 else ""
-            pooled = pool(self.name, shown, task, self.classes[task], rows, DamagedError)
+            pooled = pool(self.name, shown, task, self.classes[task], chosen, split, DamagedError)
             found.append(
                 replace(pooled, main=variant == names[0], ordinal=self.ordinal[task], missing_parts=self.missing)
             )
@@ -69,12 +72,9 @@ class Run:
             raise DamagedError(f"{file}: is missing in a finished part; {again}") from None
         except (OSError, ValueError) as error:
             raise DamagedError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]}); {again}") from None
-        frame = _text_columns(frame)
-        for column in ("split", "variant"):
-            if column not in frame:
-                frame[column] = "test" if column == "split" else ""
+        frame = _with_columns(_text_columns(frame))
         try:
-            check_frame(frame, self.classes[task], file, DamagedError, RUN_TOLERANCE, by=("variant",))
+            check_frame(frame, self.classes[task], file, DamagedError, RUN_TOLERANCE, by=("variant", "draw"))
         except (TypeError, ValueError) as error:
             raise DamagedError(f"{file}: a probability is no number ({error}); {again}") from None
         return frame
@@ -82,7 +82,8 @@ class Run:
 
 @dataclass(frozen=True)
 class PredictionTable:
-    """A table with a row a patient: patient_id, label, p_<class> ..., and where it has them split and variant."""
+    """A table with a row a patient: patient_id, label, p_<class> ..., and where it has them split, variant, fold, seed,
+    and a name of the `row` where a patient has several."""
 
     path: Path
     name: str
@@ -93,23 +94,34 @@ class PredictionTable:
         """The classes in the order of their columns; the last is the positive one of two."""
         return tuple(c.removeprefix("p_") for c in self.frame.columns if c.startswith("p_"))
 
+    def attributes(self) -> Attributes:
+        """The columns that say something of the patients."""
+        own = [c for c in self.frame.columns if c.startswith("p_")]
+        return of_frame(self.frame, str(self.path), leave=[*own, "label", "draw", "modalities", *NAMES])
+
     def predictions(self, task: str, split: str, classes: Sequence[str] | None) -> list[Predictions]:
         """As `Run.predictions`; `classes` fixes the order where a run that is compared has the same classes."""
         same = classes is not None and set(classes) == set(self.classes)
         order = tuple(classes) if same and classes is not None else self.classes
-        frame = self.frame
-        if "split" in frame:
-            frame = frame[frame["split"] == split]
-            if frame.empty:
-                raise RequestError(f"{self.path}: no row has the split {split!r}; another --split, or drop the column")
+        frame = self.frame if "split" in self.frame else self.frame.assign(split=split)
+        if not (frame["split"] == split).any():
+            raise RequestError(f"{self.path}: no row has the split {split!r}; another --split, or drop the column")
         variants = list(frame["variant"].unique()) if "variant" in frame else [""]
         found = []
         for variant in variants:
             rows = frame[frame["variant"] == variant] if "variant" in frame else frame
             shown = variant if len(variants) > 1 else ""
-            pooled = pool(self.name, shown, task, order, [("table", self.path, rows)], RequestError)
-            found.append(replace(pooled, main=variant == variants[0]))
+            pooled = pool(self.name, shown, task, order, self._parts(rows), split, RequestError)
+            found.append(replace(pooled, main=variant == variants[0], ordinal=False))
         return found
+
+    def _parts(self, rows: pd.DataFrame) -> list[tuple[str, Path, pd.DataFrame]]:
+        """The rows of each fold and seed, where the table names them."""
+        by = [c for c in ("fold", "seed") if c in rows]
+        if not by:
+            return [("table", self.path, rows)]
+        each = rows.groupby(by, sort=False)
+        return [("-".join(f"{c}-{v}" for c, v in zip(by, values, strict=True)), self.path, f) for values, f in each]
 
 
 def load(paths: Sequence[Path], tasks: Sequence[str], split: str, partial: bool) -> tuple[list[Predictions], Inputs]:
@@ -140,7 +152,7 @@ def load(paths: Sequence[Path], tasks: Sequence[str], split: str, partial: bool)
                 f"{p.title}: no patient of the split {split!r} has a label for {p.task!r}; nothing can be evaluated"
             )
     about = {s.name: s.about if isinstance(s, Run) else {"table": s.path.name} for s in sources}
-    return found, Inputs(tuple(names), tuple(chosen), files, about)
+    return found, Inputs(tuple(names), tuple(chosen), files, about, tuple(sources))
 
 
 @dataclass(frozen=True)
@@ -151,6 +163,7 @@ class Inputs:
     tasks: tuple[str, ...]
     files: dict[str, dict[str, str]]
     about: dict[str, dict[str, Any]]
+    sources: tuple[Run | PredictionTable, ...] = ()
 
 
 def open_source(path: Path, name: str, partial: bool = False) -> Run | PredictionTable:
@@ -191,26 +204,49 @@ def _open_run(path: Path, name: str, partial: bool) -> Run:
 
 
 def _open_table(path: Path, name: str) -> PredictionTable:
-    frame = _text_columns(read_frame(path))
+    return as_table(read_frame(path), path, name)
+
+
+def as_table(given: pd.DataFrame, path: Path, name: str) -> PredictionTable:
+    """A table of predictions, checked; `path` is what an error calls it."""
+    frame = _text_columns(given)
     columns = [c for c in frame.columns if c.startswith("p_")]
     if len(columns) < 2:
         raise RequestError(f"{path}: has {len(columns)} columns p_<class>; at least two are needed, one a class")
-    for column in columns:
-        numbers = pd.to_numeric(frame[column].replace("", "nan"), errors="coerce")
-        strange = numbers.isna() & ~frame[column].str.lower().isin(["", "nan"])
-        if strange.any():
-            row = int(np.flatnonzero(strange)[0])
-            raise RequestError(f"{path}: row {row + 1}, column {column}: {frame[column].iloc[row]!r} is not a number")
-        frame[column] = numbers.astype(np.float64)
+    for column in [*columns, *(["draw"] if "draw" in frame else [])]:
+        frame[column] = _numbers(frame[column], column, path)
     table = PredictionTable(path, name, frame)
-    check_frame(frame, table.classes, path, RequestError, TABLE_TOLERANCE, by=("split", "variant"))
-    return table
+    by = (*NAMES, "draw")
+    check_frame(frame, table.classes, path, RequestError, TABLE_TOLERANCE, by)
+    if "draw" in frame and not (frame["draw"].isna() | (frame["draw"] < 0)).any():
+        others = ["patient_id", "label", *(c for c in NAMES if c in frame)]
+        means = frame.groupby(others, sort=False)[columns].mean().reset_index().assign(draw=-1)
+        return PredictionTable(path, name, pd.concat([frame, means], ignore_index=True))
+    return PredictionTable(path, name, frame.fillna({"draw": -1}) if "draw" in frame else frame)
+
+
+def _numbers(column: pd.Series, name: str, path: Path) -> pd.Series:
+    text = column.astype(str).str.strip()
+    numbers = pd.to_numeric(column.replace("", "nan"), errors="coerce").astype(np.float64)
+    strange = numbers.isna() & ~text.str.lower().isin(["", "nan", "none"])
+    if strange.any():
+        row = int(np.flatnonzero(strange)[0])
+        raise RequestError(f"{path}: row {row + 1}, column {name}: {text.iloc[row]!r} is not a number")
+    return numbers
+
+
+def _with_columns(frame: pd.DataFrame) -> pd.DataFrame:
+    """A part's rows with the columns that all have, in place."""
+    for column in ("split", "variant"):
+        if column not in frame:
+            frame[column] = "test" if column == "split" else ""
+    return frame
 
 
 def _text_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """The same table with the columns that name something as text; none is the empty text."""
     frame = frame.reset_index(drop=True)
-    for column in ("patient_id", "label", "split", "variant"):
+    for column in ("patient_id", "label", *NAMES):
         if column in frame:
             frame[column] = frame[column].astype(object).where(frame[column].notna(), "").map(str)
     return frame

@@ -1,31 +1,41 @@
-"""`mmcli evaluate`: compare runs, with metrics, intervals, figures and a report."""
+"""`mmcli evaluate`: compare runs, with metrics, intervals, tests, subgroups, pictures and a report."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mmcli.errors import RequestError
-from mmcli.evaluation.compare import Bootstrap, compare
-from mmcli.evaluation.output import Evaluated, as_json, write_all
-from mmcli.evaluation.predictions import check_same_patients_and_classes
-from mmcli.evaluation.report import SHOWN_BY, number
-from mmcli.evaluation.sources import Inputs, load, unique_names
-from mmcli.files import partial_name, sync_directory
-from mmcli.progress import note
+from mmcli.errors import MmcliError, RequestError
+from mmcli.evaluation.analysis import Question, analyse
+from mmcli.evaluation.attributes import Attributes, of_file, of_stores, subgroups
+from mmcli.evaluation.estimates import Bootstrap
+from mmcli.evaluation.pictures import Album, draw_all
+from mmcli.evaluation.predictions import Predictions
+from mmcli.evaluation.reporting import as_json, from_json, gather, lines, missingness, rows, tables, write_report
+from mmcli.evaluation.reporting.files import METRICS_FILE, REPORT
+from mmcli.evaluation.result import Result
+from mmcli.evaluation.sources import Inputs, PredictionTable, Run, load, unique_names
+from mmcli.evaluation.withheld import Condition
+from mmcli.files import fingerprint, partial_name, sync_directory
+from mmcli.progress import note, track
 from mmcli.settings import EvaluateSettings
 from mmcli.stages.outcome import Outcome, is_done, refuse_input, remove
+from mmcli.store import Stores
 
-# The terminal's two tables, each less than 100 columns wide: these with their intervals, the rest without. The files
-# have every metric with its interval.
-FIRST = ("auc", "balanced_accuracy", "brier")
-COLUMNS = ("auc", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "sensitivity_macro",
-           "specificity_macro", "f1_macro", "f1_micro", "brier")  # fmt: skip
-REPORT, METRICS_FILE = "report.html", "metrics.json"
-OURS = ("metrics.", "report.html", "roc-", "confusion-")
+if TYPE_CHECKING:
+    from mmcli.evaluation.sweep import Sweep
+
+OURS = (
+    "metrics.", "report.html", "tables.tex", "classes.csv", "comparisons.csv", "subgroups.csv", "conformal.csv",
+    "withheld", "roc-", "precision-recall-", "forest-", "confusion-", "reliability-", "decision-curve-",
+    "risk-coverage-", "latents-", "attention-",
+)  # fmt: skip
+MASKS = "withheld-patients.csv"
 
 
 def run(settings: EvaluateSettings) -> Outcome:
@@ -40,28 +50,36 @@ def run(settings: EvaluateSettings) -> Outcome:
         paths.append(settings.reference)
     predictions, inputs = load(paths, settings.label, settings.split, settings.partial)
     reference = reference or (inputs.names[-1] if settings.reference is not None else None)
-    check_same_patients_and_classes(predictions)
+    facts: dict[str, Any] = {}
+    attributes = _attributes(settings, inputs, predictions, facts)
+    clusters = attributes.column(settings.cluster, "--cluster") if settings.cluster else None
+    by = subgroups(attributes, settings.by, settings.cut)
+    question = Question(bootstrap, reference, settings.threshold, settings.coverage, by, clusters, settings.confidence)
+    sweep = _sweep(settings, inputs, predictions, attributes)
     request = _request(settings, inputs, reference)
     out = settings.out
     refuse_input(out, paths)
     existing = _existing(out)
-    report = out / REPORT
     if is_done(out, request, None if existing is None else existing.get("request"), settings.force):
         assert existing is not None
-        message = f"{out} holds this evaluation already: nothing to do. Report: {report}"
-        return Outcome(message, {**existing, "report": str(report)}, _rows(existing), tables=_tables(existing))
+        return _outcome(from_json(existing), out, f"{out} holds this evaluation already: nothing to do.\n")
     if settings.dry_run:
-        patients = len({i for p in predictions for i in p.ids})
+        patients = len({i for p in predictions for i in p.patients})
         return Outcome(f"would compare {', '.join(inputs.names)} on {patients} patients and write {out}")
     for p in predictions:
         if p.main and p.missing_parts:
             note(f"{p.run}: {len(p.missing_parts)} parts are missing; evaluated on {len(p.parts)}", settings.quiet)
-    figures, differences = compare(predictions, bootstrap, reference)
-    found = Evaluated(request, inputs, predictions, figures, differences, bootstrap, settings.split)
-    _publish(out, found)
-    content = as_json(found)
-    message = _said(content) + f"Report: {report}"
-    return Outcome(message, {**content, "report": str(report)}, _rows(content), tables=_tables(content))
+    result = analyse(predictions, question, _conditions(settings, sweep, inputs, predictions))
+    result = replace(result, about={"request": request, "inputs": _told(inputs, facts), "confidence": question.level})
+    _publish(out, settings, result, question, inputs, sweep)
+    return _outcome(result, out)
+
+
+def _outcome(result: Result, out: Path, first: str = "") -> Outcome:
+    report = out / REPORT
+    said = "".join(f"{line}\n" for line in lines(result))
+    data = {**as_json(result), "report": str(report)}
+    return Outcome(f"{first}{said}Report: {report}", data, rows(result), tables=tables(result))
 
 
 def _bootstrap(settings: EvaluateSettings) -> Bootstrap | None:
@@ -71,7 +89,11 @@ def _bootstrap(settings: EvaluateSettings) -> Bootstrap | None:
         raise RequestError(f"--resamples: at least 1 (given: {settings.resamples})")
     if not settings.runs:
         raise RequestError(f"RUN... is missing: give runs or tables. For example: {settings.example}")
-    return Bootstrap(settings.resamples, settings.confidence, settings.seed) if settings.bootstrap_ci else None
+    if not settings.bootstrap_ci:
+        return None
+    return Bootstrap(
+        settings.resamples, settings.confidence, settings.seed, settings.interval, settings.stratify, settings.cluster
+    )
 
 
 def _reference(settings: EvaluateSettings) -> str | None:
@@ -85,8 +107,80 @@ def _reference(settings: EvaluateSettings) -> str | None:
     return None
 
 
+def _attributes(
+    settings: EvaluateSettings, inputs: Inputs, predictions: Sequence[Predictions], facts: dict[str, Any]
+) -> Attributes:
+    """Columns of `--patients`, of the tables of predictions and of the stores, the first one that has a cell wins.
+
+    Each run's missingness goes into `facts`. Stores that are not there any more are missed only by who needs them.
+    """
+    found = of_file(settings.patients) if settings.patients else Attributes()
+    for source in inputs.sources:
+        if isinstance(source, PredictionTable):
+            for name, values in source.attributes().columns.items():
+                found.add(name, values)
+    asked = {*settings.by, *filter(None, (settings.cluster, settings.withhold_by))}
+    given = [Path(s) for s in settings.stores]
+    for source in inputs.sources:
+        if isinstance(source, Run):
+            paths = given or [Path(str(s.get("path", ""))) for s in source.about.get("stores", [])]
+            own = {i for p in predictions if p.run == source.name for i in p.patients}
+            try:
+                with Stores(paths) as stores:
+                    facts[source.name] = missingness(stores, own)
+                    for name, values in of_stores(stores).columns.items():
+                        found.add(name, values)
+            except MmcliError as error:
+                if given or asked - set(found.columns):
+                    raise type(error)(f"{source.name}: its stores cannot be read: {error}") from None
+    return found
+
+
+def _sweep(
+    settings: EvaluateSettings, inputs: Inputs, predictions: Sequence[Predictions], attributes: Attributes
+) -> Sweep | None:
+    if not settings.withhold:
+        return None
+    from mmcli.evaluation.sweep import Sweep
+
+    return Sweep.plan(settings.withhold, settings.withhold_seeds, settings.withhold_by, inputs, predictions, attributes)
+
+
+def _conditions(
+    settings: EvaluateSettings, sweep: Sweep | None, inputs: Inputs, predictions: Sequence[Predictions]
+) -> list[Condition]:
+    if sweep is None:
+        return []
+    import torch
+
+    from mmcli.methods import METHODS
+    from mmcli.stages.machine import choose_device
+
+    torch.set_num_threads(settings.workers or 1)
+    found = sweep.conditions(
+        inputs, predictions, settings.split, METHODS, [Path(s) for s in settings.stores],
+        choose_device(settings.device), settings.memory,
+    )  # fmt: skip
+    return list(track(found, sweep.count(inputs), "withhold", settings.quiet))
+
+
+def _told(inputs: Inputs, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of each run: its run.json, its parts' provenance, missingness; a table's name."""
+    told: dict[str, Any] = {}
+    for source in inputs.sources:
+        files = inputs.files[source.name]
+        if isinstance(source, Run):
+            told[source.name] = {**gather(source.path, source.parts), "files": files}
+            if source.name in facts:
+                told[source.name]["missingness"] = facts[source.name]
+        else:
+            told[source.name] = {"table": source.path.name, "files": files}
+    return told
+
+
 def _request(settings: EvaluateSettings, inputs: Inputs, reference: str | None) -> dict[str, Any]:
-    return {**settings.request(), "label": list(inputs.tasks), "reference": reference, "runs": inputs.files}
+    patients = {"patients": fingerprint(settings.patients)} if settings.patients else {}
+    return {**settings.request(), "label": list(inputs.tasks), "reference": reference, "runs": inputs.files, **patients}
 
 
 def _existing(out: Path) -> dict[str, Any] | None:
@@ -105,7 +199,45 @@ def _existing(out: Path) -> dict[str, Any] | None:
     return dict(content)
 
 
-def _publish(out: Path, found: Evaluated) -> None:
+def _write(
+    folder: Path, settings: EvaluateSettings, result: Result, question: Question, inputs: Inputs, sweep: Sweep | None
+) -> None:
+    album = Album(folder)
+    draw_all(album, result, question)
+    trained = [source for source in inputs.sources if isinstance(source, Run)]
+    if settings.latents:
+        from mmcli.evaluation.inside import draw_latents
+
+        result.notes.extend(draw_latents(album, trained, inputs.tasks, settings.split, settings.seed))
+    if settings.attention_maps:
+        result.notes.extend(_attention(album, settings, trained, result.predictions))
+    if sweep is not None:
+        sweep.table().to_csv(folder / MASKS, index=False, lineterminator="\n")
+    write_report(folder, result, album.pictures)
+
+
+def _attention(
+    album: Album, settings: EvaluateSettings, trained: Sequence[Run], predictions: Sequence[Predictions]
+) -> list[str]:
+    from mmcli.evaluation.inside import draw_attention_maps
+    from mmcli.evaluation.repredict import Repredictor
+    from mmcli.methods import METHODS
+    from mmcli.stages.machine import choose_device
+
+    if not trained:
+        raise RequestError("--attention-maps: needs a run's weights, and only tables of predictions are given")
+    notes: list[str] = []
+    device, stores = choose_device(settings.device), [Path(s) for s in settings.stores]
+    for source in trained:
+        patients = sorted({i for p in predictions if p.run == source.name for i in p.patients})
+        with Repredictor(source.path, METHODS, stores, memory=settings.memory, device=device) as again:
+            notes += draw_attention_maps(album, source, again, patients, settings.attention_maps)
+    return notes
+
+
+def _publish(
+    out: Path, settings: EvaluateSettings, result: Result, question: Question, inputs: Inputs, sweep: Sweep | None
+) -> None:
     """Make the directory beside its place and rename it there; an older one goes only when the new one is whole."""
     final = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link that the user put there)
     new = partial_name(final)
@@ -113,7 +245,7 @@ def _publish(out: Path, found: Evaluated) -> None:
     try:
         remove(new)
         new.mkdir(parents=True)
-        write_all(new, found)
+        _write(new, settings, result, question, inputs, sweep)
         for file in new.iterdir():
             with file.open("rb") as content:
                 os.fsync(content.fileno())
@@ -129,66 +261,3 @@ def _publish(out: Path, found: Evaluated) -> None:
         if old.exists() and not final.exists():
             old.rename(final)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _rows(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """The terminal's table: a row a run, variant and task; only those columns in which a row has something."""
-    from mmcli.metrics import METRICS
-
-    rows: dict[tuple[str, str, str], dict[str, Any]] = {}
-    known = {(m["task"], m["metric"]) for m in content["metrics"]}
-    for m in content["metrics"]:
-        row = rows.setdefault((m["task"], m["run"], m["variant"]), _first_columns(content, m))
-        if m["metric"] in COLUMNS and (m["task"], SHOWN_BY.get(m["metric"])) not in known:
-            row[METRICS.get(m["metric"]).title] = _cell(m)
-    for d in content["differences"]:
-        if d["metric"] == "auc":
-            rows[d["task"], d["run"], d["variant"]][f"AUC minus {d['reference']}"] = _cell(d, signed=True)
-    return list(rows.values())
-
-
-def _tables(content: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """The rows as tables that fit a terminal: the main metrics, differences, the rest; three a table with intervals."""
-    from mmcli.metrics import METRICS
-
-    rows = _rows(content)
-    first = [METRICS.get(name).title for name in FIRST]
-    metrics = [METRICS.get(name).title for name in COLUMNS]
-    names = dict.fromkeys(name for row in rows for name in row)
-    who = [n for n in names if n not in metrics and " minus " not in n]
-    differences = [n for n in names if " minus " in n]
-    rest = [n for n in metrics if n in names and n not in first]
-    width = 3 if content["bootstrap"] else max(len(rest), 1)
-    others = [rest[at : at + width] for at in range(0, len(rest), width)]
-    picks = [first, differences, *others]
-    return [[{n: row[n] for n in (*who, *pick) if n in row} for row in rows] for pick in picks if pick]
-
-
-def _said(content: dict[str, Any]) -> str:
-    """What must be known to read the tables."""
-    said = []
-    if bootstrap := content["bootstrap"]:
-        level, resamples = f"{100 * bootstrap['confidence']:g} %", bootstrap["resamples"]
-        said.append(f"In brackets: {level} intervals of {resamples} bootstrap resamples of the patients.")
-    if any(len({r["n"] for r in content["runs"] if r["task"] == task}) > 1 for task in content["request"]["label"]):
-        said.append("Compare rows on the same number of patients only: a variant answers for those who have what it")
-        said.append(
-            "needs, a run's first row for everyone, by the training prior where a patient has nothing it needs."
-        )
-    return "".join(f"{line}\n" for line in said)
-
-
-def _first_columns(content: dict[str, Any], m: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"Run": m["run"]}
-    if any(r["variant"] for r in content["runs"]):
-        row["Variant"] = m["variant"]
-    if len({r["task"] for r in content["runs"]}) > 1:
-        row["Task"] = m["task"]
-    return {**row, "Patients": m["n"]}
-
-
-def _cell(m: dict[str, Any], signed: bool = False) -> str:
-    if m["value"] is None:
-        return "–"
-    text = number(m["value"], signed)
-    return text if m["low"] is None else f"{text} [{number(m['low'], signed)}, {number(m['high'], signed)}]"

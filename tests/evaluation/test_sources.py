@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from mmcli.errors import DamagedError, RequestError
-from mmcli.evaluation.predictions import check_same_patients_and_classes
+from mmcli.evaluation.checks import check_same_patients_and_classes
 from mmcli.evaluation.sources import load, unique_names
 
 WriteRun = Callable[..., Path]

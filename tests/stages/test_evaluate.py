@@ -64,6 +64,7 @@ def test_everything_is_written_and_says_the_same(asked: EvaluateSettings, tmp_pa
     outcome = run(asked)
     names = {f.name for f in asked.out.iterdir()}
     assert {"metrics.json", "metrics.csv", "report.html", "roc-relapse.png", "roc-relapse.pdf"} <= names
+    assert {"comparisons.csv", "conformal.csv", "tables.tex", "forest-relapse.pdf"} <= names | {"conformal.csv"}
     assert len([n for n in names if n.startswith("confusion-relapse-")]) == 4
     content = json.loads((asked.out / "metrics.json").read_text())
     frame = pd.read_csv(tmp_path / "t.csv")
@@ -75,7 +76,7 @@ def test_everything_is_written_and_says_the_same(asked: EvaluateSettings, tmp_pa
     assert content["bootstrap"]["resamples"] == 100
     with (asked.out / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(content["metrics"]) + len(content["differences"])
+    assert len(rows) == len(content["metrics"])
     assert float(rows[0]["value"]) == content["metrics"][0]["value"]
     assert [r["Run"] for r in outcome.rows] == ["teacher", HOSTILE.replace("/", "")]
     assert outcome.rows[0]["AUC"].startswith(f"{auc['value']:.3f} [")

@@ -1,0 +1,64 @@
+"""The same evaluation for people who live in notebooks: DataFrames in, DataFrames out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from mmcli.errors import RequestError
+from mmcli.evaluation.analysis import Question, analyse
+from mmcli.evaluation.attributes import Attributes, of_frame, subgroups
+from mmcli.evaluation.estimates import Bootstrap
+from mmcli.evaluation.predictions import Predictions
+from mmcli.evaluation.result import Result
+from mmcli.evaluation.sources import as_table
+
+
+def evaluate(
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    reference: str | None = None,
+    bootstrap: Bootstrap | None = None,
+    threshold: str = "argmax",
+    coverage: float = 0.9,
+    by: Sequence[str] = (),
+    cut: Mapping[str, str] | None = None,
+    patients: pd.DataFrame | None = None,
+    split: str = "test",
+    task: str = "label",
+    ordinal: bool = False,
+) -> Result:
+    """Evaluate predictions as `mmcli evaluate` does.
+
+    Each of `tables` has the columns patient_id, label, one p_<class> a class (the last of two is the positive one), and
+    where they apply split, variant, fold, seed, draw (imputation), row (where a patient has several) and columns that
+    `by` and `bootstrap.cluster` name; those may stand in `patients` (with patient_id) as well. All other arguments are
+    the command's options. `Result` holds one long DataFrame each of metrics, comparisons, subgroups and so on.
+
+        from mmcli.evaluation import Bootstrap, evaluate
+        result = evaluate({"ours": ours, "theirs": theirs}, bootstrap=Bootstrap(), by=["sex"], patients=patients)
+        result.metrics
+
+    RequestError says in one line what is wrong with a table or an argument.
+    """
+    if not tables:
+        raise RequestError("no table of predictions is given")
+    if reference is not None and reference not in tables:
+        raise RequestError(f"reference: there is no table {reference!r} (there are: {', '.join(tables)})")
+    attributes = Attributes() if patients is None else of_frame(patients, "patients")
+    predictions: list[Predictions] = []
+    for name, frame in tables.items():
+        table = as_table(frame, Path(name), name)
+        classes = predictions[0].classes if predictions else None
+        predictions += [replace(p, ordinal=ordinal) for p in table.predictions(task, split, classes)]
+        for column, values in table.attributes().columns.items():
+            attributes.add(column, values)
+    clusters = attributes.column(bootstrap.cluster, "cluster") if bootstrap and bootstrap.cluster else None
+    question = Question(
+        bootstrap, reference, threshold, coverage, subgroups(attributes, by, cut or {}), clusters,
+        bootstrap.confidence if bootstrap else 0.95,
+    )  # fmt: skip
+    return analyse(predictions, question)
