@@ -40,6 +40,7 @@ STAGES = {
     "train-guide": ("guide", "Stages"),
     "evaluate": ("evaluate", "Stages"),
     "predict": ("predict", "Stages"),
+    "audit": ("audit", "Stages"),
     "demo": ("demo", "Start here"),
 }
 
