@@ -20,7 +20,18 @@ IMPUTERS = Registry(
     "imputer",
     "mmcli.imputers",
     "mmcli.imputers.imputer:Imputer",
-    {"mean": "mmcli.imputers.mean:MeanImputer", "mice": "mmcli.imputers.mice:MiceImputer"},
+    {
+        "blend": "mmcli.imputers.blend:BlendImputer",
+        "copula": "mmcli.imputers.copula:CopulaImputer",
+        "cyclegan": "mmcli.imputers.cyclegan:CycleGanImputer",
+        "knn": "mmcli.imputers.knn:KnnImputer",
+        "mean": "mmcli.imputers.mean:MeanImputer",
+        "median": "mmcli.imputers.median:MedianImputer",
+        "mice": "mmcli.imputers.mice:MiceImputer",
+        "missforest": "mmcli.imputers.missforest:MissForestImputer",
+        "regression": "mmcli.imputers.regression:RegressionImputer",
+        "zero": "mmcli.imputers.zero:ZeroImputer",
+    },
 )
 
 

@@ -52,14 +52,16 @@ class Imputer(ABC):
     learned as arrays, so that it can be stored and loaded without running any code.
 
     Whatever a subclass proposes, every imputer keeps these promises: an observed cell leaves bit for bit as it came;
-    a filled numeric cell lies between the smallest and largest value that the training patients have; a filled
-    ordinal cell is the nearest level, a filled categorical cell a category, that some training patient has; no hole
-    is left. A column that no training patient has observed is filled with 0 (numeric) or its first category.
+    a filled numeric cell lies between the smallest and largest value that the training patients have (only `zero` is
+    free of that); a filled ordinal cell is the nearest level, a filled categorical cell a category, that some training
+    patient has; no hole is left. A column that no training patient has observed is filled with 0 (numeric) or its
+    first category.
     """
 
     Settings: ClassVar[type[ImputerSettings]] = ImputerSettings
     name: ClassVar[str]
     source: ClassVar[str] = ""  # the paper, for `mmcli imputers`
+    in_range: ClassVar[bool] = True  # whether numbers are kept in the training range; only `zero` is free of it
 
     def __init__(self, settings: ImputerSettings | None = None) -> None:
         self.settings: Any = settings or self.Settings()
@@ -71,13 +73,40 @@ class Imputer(ABC):
         `draws` is how many independent draws `transform` can be asked for (0: point answers alone). Returns itself.
         ValueError for infinite values, RequestError when there is no patient or no observed cell at all.
         """
+        self._fit(self._begin(values, columns, seed, draws))
+        return self
+
+    @classmethod
+    def fit_folds(
+        cls,
+        settings: ImputerSettings | None,
+        tables: Sequence[Floats],
+        columns: Columns,
+        *,
+        seeds: Sequence[int],
+        draws: int = 0,
+    ) -> list[Imputer]:
+        """An imputer for each fold's training patients `tables` (n, f) and `seeds`: the same as fitting one after
+        another, but for rounding where a subclass learns all of them at once."""
+        imputers: list[Imputer] = [cls(settings) for _ in tables]
+        begun = [i._begin(t, columns, s, draws) for i, t, s in zip(imputers, tables, seeds, strict=True)]
+        cls._fit_many(imputers, begun)
+        return imputers
+
+    def _begin(self, values: Floats, columns: Columns, seed: int, draws: int) -> Floats:
+        """Check training values (n, f), and set what `_fit` needs."""
         values = _checked(values, len(columns.names))
         if not len(values) or np.isnan(values).all():
             raise RequestError("no training patient has an observed cell")
         self.columns, self.seed, self.draws = columns, seed, draws
         self.marginals = Marginals.fit(values, columns.levels())
-        self._fit(values)
-        return self
+        return values
+
+    @classmethod
+    def _fit_many(cls, imputers: Sequence[Imputer], tables: Sequence[Floats]) -> None:
+        """`_fit` of each imputer on its training values."""
+        for imputer, values in zip(imputers, tables, strict=True):
+            imputer._fit(values)
 
     def transform(self, values: Floats, ids: Sequence[str], *, draws: int = 1, answer: Answer = "mean") -> Floats:
         """Filled tables (m, n, f) of any patients `values` (n, f): m = `draws` for answer "draw", else 1.
@@ -97,7 +126,10 @@ class Imputer(ABC):
         rows = np.flatnonzero(holes.any(1))
         if len(rows):
             proposed = self._propose(values[rows], [ids[i] for i in rows.tolist()], draws, answer)
-            filled[:, rows] = np.where(holes[rows], self.marginals.snap(proposed), values[rows])
+            snapped = self.marginals.snap(proposed)
+            if not self.in_range:
+                snapped = np.where(self.marginals.coded, snapped, proposed)
+            filled[:, rows] = np.where(holes[rows], snapped, values[rows])
         return filled
 
     @abstractmethod
