@@ -23,13 +23,13 @@ mmcli extract-features prepared.h5 --encoder "slide=$SLIDE_ENCODER" --encoder ct
 mmcli store verify prepared.h5 features.h5
 
 # 4. The holes of the markers, filled by what each fold's training patients teach.
-mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5
+mmcli impute prepared.h5 --table markers --method blend --folds cv --out imputed.h5
 
 # 5. The teacher sees everything that a patient has; three baselines see one modality each.
-mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --imputer mice --method attention --out runs/teacher
+mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --imputer blend --method attention --out runs/teacher
 mmcli train-teacher features.h5 --label relapse --seeds 0-1 --modalities slide --out runs/slide-only
 mmcli train-teacher features.h5 --label relapse --seeds 0-1 --modalities ct --out runs/ct-only
-mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --modalities markers --imputer mice --out runs/markers-only
+mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --modalities markers --imputer blend --out runs/markers-only
 
 # 6. Models that need only a CT: one learns from the teacher, the other is guided by the slides.
 mmcli distill features.h5 imputed.h5 --teacher runs/teacher --modalities ct --method kd --out runs/student

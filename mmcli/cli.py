@@ -106,7 +106,7 @@ def methods(name: NAME = None, json_: JSON = False) -> None:
 def imputers(name: NAME = None, json_: JSON = False) -> None:
     """List the imputers, or one imputer's options.
 
-    Example: mmcli imputers mice
+    Example: mmcli imputers blend
     """
     _finish(import_module("mmcli.stages.catalogue").imputers(name), json_)
 

@@ -181,7 +181,7 @@ class ImputeSettings(_Stores):
 
     command: ClassVar[str] = "impute"
     no_effect: ClassVar[frozenset[str]] = frozenset({"device", "workers", "memory"})
-    example: ClassVar[str] = "mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5"
+    example: ClassVar[str] = "mmcli impute prepared.h5 --table markers --method blend --folds cv --out imputed.h5"
 
     fitted: Path | None = option(
         None, "A store that impute made: its fitted imputers fill these patients, and nothing is fitted.", INPUT,
@@ -193,7 +193,7 @@ class ImputeSettings(_Stores):
     )  # fmt: skip
     table: str = required("The table whose holes are filled.", metavar="TABLE")
     method: str = option(
-        "mice", "The imputer (`mmcli imputers` lists them); with --benchmark several with commas, default all.",
+        "blend", "The imputer (`mmcli imputers` lists them); with --benchmark several with commas, default all.",
         metavar="NAME",
     )  # fmt: skip
     name: str = option("", "Name of the imputation in the store; default the method's.", metavar="NAME")
@@ -213,7 +213,10 @@ class ImputeSettings(_Stores):
     label: CommaList = option(
         [], "Labels that a classifier predicts after each benchmarked method; default all.", metavar="TASK[,TASK]"
     )
-    resamples: int = option(1000, "Bootstrap resamples of the benchmark's patients.", INTERVALS, least=1, most=1_000_000)
+    spare: CommaList = option(
+        [], "Columns that the benchmark never hides, such as age and sex.", metavar="COLUMN[,COLUMN]"
+    )
+    resamples: int = option(1000, "Bootstrap resamples of the benchmark.", INTERVALS, least=1, most=1_000_000)
     confidence: float = option(0.95, "Level of the benchmark's intervals, between 0 and 1.", INTERVALS)
 
     @field_validator("confidence")
@@ -225,7 +228,7 @@ class ImputeSettings(_Stores):
 
     def request(self) -> dict[str, Any]:
         """Without what the benchmark alone asks, or what it has no use for."""
-        idle = {"name", "answer"} if self.benchmark else {"label", "resamples", "confidence"}
+        idle = {"name", "answer"} if self.benchmark else {"label", "spare", "resamples", "confidence"}
         return {k: v for k, v in super().request().items() if k not in idle}
 
 
@@ -243,6 +246,9 @@ class TrainSettings(_Stores):
     )
     withhold: PerModality = option(
         {}, "Hide a modality from this share (0 to 1) of the patients.", metavar="MODALITY=SHARE"
+    )
+    precision: Literal["auto", "float32", "bf16"] = option(
+        "auto", "What training computes in; auto: bf16 for large bags on a GPU, else float32.", TRAINING
     )
     keep_latents: bool = option(False, "Keep the method's latents of every patient in each part (latents.h5).", OUTPUT)
     set: PerModality = option(

@@ -23,11 +23,11 @@ mmcli cohort check cohort.yaml
 mmcli preprocess cohort.yaml --crop ct=20,20,20 --window ct=-100,200 --out prepared.h5 --allow-failures any
 mmcli extract-features prepared.h5 --encoder "slide=$SLIDE_ENCODER" --encoder ct=intensity-statistics --out features.h5 --allow-failures any
 mmcli store verify prepared.h5 features.h5
-mmcli impute prepared.h5 --table markers --method mice --folds cv --out imputed.h5
-mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --imputer mice --method attention --out runs/teacher
+mmcli impute prepared.h5 --table markers --method blend --folds cv --out imputed.h5
+mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --imputer blend --method attention --out runs/teacher
 mmcli train-teacher features.h5 --label relapse --seeds 0-1 --modalities slide --out runs/slide-only
 mmcli train-teacher features.h5 --label relapse --seeds 0-1 --modalities ct --out runs/ct-only
-mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --modalities markers --imputer mice --out runs/markers-only
+mmcli train-teacher features.h5 imputed.h5 --label relapse --seeds 0-1 --modalities markers --imputer blend --out runs/markers-only
 mmcli distill features.h5 imputed.h5 --teacher runs/teacher --modalities ct --method kd --out runs/student
 mmcli train-guide features.h5 --label relapse --seeds 0-1 --superior slide --inferior ct --method deep-guide --out runs/guide
 mmcli predict runs/student features.h5 --out predictions.csv

@@ -55,7 +55,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def impute(source: Path, out: Path, **given: object):
-    values = {"stores": [source], "out": out, "table": "markers", "quiet": True, **given}
+    values = {"stores": [source], "out": out, "table": "markers", "method": "mice", "quiet": True, **given}
     return run(fill(ImputeSettings, values))
 
 
@@ -279,3 +279,42 @@ def test_blood_of_a_real_cohort_in_seconds(data, tmp_path):
             errors[method] = np.sqrt((off[test] ** 2).mean())
     assert time.process_time() - started < 20
     assert errors["mice"] < 0.75 * errors["mean"]
+
+
+def test_slow_folds_that_were_finished_are_not_made_again(source, tmp_path, monkeypatch):
+    from mmcli.imputers.mice import MiceImputer
+    from mmcli.stages import impute as stage
+
+    impute(source, tmp_path / "whole.h5", imputations=2)
+    fit, fitted = MiceImputer._fit, []
+
+    def stops(self, values):
+        fitted.append(self.seed)
+        if len(fitted) == 3:
+            raise KeyboardInterrupt
+        fit(self, values)
+
+    monkeypatch.setattr(MiceImputer, "_fit", stops)
+    monkeypatch.setattr(stage, "SLOW_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        impute(source, tmp_path / "o.h5", imputations=2)
+    assert not (tmp_path / "o.h5").exists() and len(list((tmp_path / ".o.h5.unfinished").glob("fold-*.npz"))) == 2
+    impute(source, tmp_path / "o.h5", imputations=2)
+    assert len(fitted) == 4 and not (tmp_path / ".o.h5.unfinished").exists()
+    with Store(tmp_path / "whole.h5") as one, Store(tmp_path / "o.h5") as two:
+        assert one.content_sha256 == two.content_sha256
+
+
+def test_folds_learnt_at_once_are_those_learnt_one_by_one(source, tmp_path):
+    out = tmp_path / "o.h5"
+    impute(source, out, method="cyclegan", set=["steps=20", "check=5", "width=8"])
+    table, patients = make_markers(), make_patients()
+    with Store(out) as store:
+        for k in range(FOLDS):
+            kept = load_imputer(store.fitted("markers", "cyclegan", "cv", k))
+            alone = type(kept)(kept.settings).fit(
+                table.values[patients.folds["cv"][:, k] == 1], kept.columns, seed=kept.seed
+            )
+            one = kept.transform(table.values, patients.ids)
+            np.testing.assert_allclose(one, alone.transform(table.values, patients.ids), rtol=1e-4, atol=1e-4)
+            assert one[:, ~table.observed].tobytes() == store.imputed("markers", "cyclegan", "cv", k)[0].tobytes()
