@@ -52,12 +52,13 @@ def test_the_tour_ends_with_a_report_and_predictions(tour: Path) -> None:
     assert header.startswith("patient_id,") and len(rows) == 40
 
 
-def test_the_evaluations_run(tour: Path) -> None:
+def test_imputing_and_evaluating_run(tour: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    (script,) = blocks("sh evaluate")
-    for line in script.strip().splitlines():
+    (imputing,), (evaluating,) = blocks("sh impute"), blocks("sh evaluate")
+    for line in [*imputing.strip().splitlines(), *evaluating.strip().splitlines()]:
         done = subprocess.run(["bash", "-c", line], cwd=tour, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    assert (tour / "imputers" / "benchmark.csv").is_file()
     assert (tour / "report-subgroups" / "subgroups.csv").is_file()
     assert (tour / "report-withheld" / "withheld.csv").is_file()
     assert (tour / "report-screening" / "report.html").is_file()

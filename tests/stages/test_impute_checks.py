@@ -66,7 +66,8 @@ def leak(tmp_path, write_made_store):
 
 
 def settings(source, out, **given):
-    return fill(ImputeSettings, {"stores": [source], "out": out, "table": "t", "method": "mice", "quiet": True, **given})
+    values = {"stores": [source], "out": out, "table": "t", "method": "mice", "quiet": True, **given}
+    return fill(ImputeSettings, values)
 
 
 def test_a_label_column_is_refused_and_with_the_flag_allowed_and_recorded(leak, tmp_path):
