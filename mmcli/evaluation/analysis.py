@@ -14,8 +14,9 @@ from mmcli.evaluation.checks import check_same_patients_and_classes
 from mmcli.evaluation.comparisons import adjusted, compare, pairs_of
 from mmcli.evaluation.deciding import decide_by, thresholds_said
 from mmcli.evaluation.delong import delong
-from mmcli.evaluation.estimates import Bootstrap, Resampler, limits, of_metrics
+from mmcli.evaluation.estimates import Bootstrap, Resampler, Sample, limits, of_metrics
 from mmcli.evaluation.formulas import FORMULAS, best_limits, by_formula
+from mmcli.evaluation.intervals import KINDS
 from mmcli.evaluation.predictions import Predictions
 from mmcli.evaluation.result import CLASSES, CONFORMAL, METRICS, SUBGROUPS, WITHHELD, Result
 from mmcli.evaluation.sets import conformal_rows
@@ -49,8 +50,7 @@ def analyse(predictions: Sequence[Predictions], question: Question, conditions: 
     RequestError where runs cannot be compared or a rule has nothing to find its threshold on.
     """
     check_same_patients_and_classes(predictions)
-    if not 0 < question.coverage < 1:
-        raise RequestError(f"--coverage: lies between 0 and 1 (given: {question.coverage}); 90 percent is 0.9")
+    check_coverage(question.coverage)
     rule = parse_rule(question.threshold)
     everyone = decide_by(predictions, rule)
     conditions = [replace(c, predictions=decide_by(c.predictions, rule, everyone)) for c in conditions]
@@ -60,10 +60,11 @@ def analyse(predictions: Sequence[Predictions], question: Question, conditions: 
         group = [p for p in everyone if p.task == task]
         metrics = [*load_metrics(len(group[0].classes), any(p.ordinal for p in group)).values()]
         resampler = Resampler.over(group, question.bootstrap, question.clusters)
-        tables["metrics"] += _metric_rows(group, metrics, resampler, question)
+        sample = resampler.sample(group, of_metrics(metrics))
+        tables["metrics"] += _metric_rows(group, metrics, sample, resampler, question)
         tables["classes"] += _class_rows(group, resampler, question)
         pairs = pairs_of(group, question.reference)
-        tables["comparisons"] += compare(pairs, resampler, metrics, question.level, question.clusters)
+        tables["comparisons"] += compare(pairs, group, sample, resampler, metrics, question.level, question.clusters)
         tables["subgroups"] += subgroup_rows(group, question.by, resampler, metrics, question.level, question.clusters)
         tables["sets"] += conformal_rows([p for p in group if p.main], question.by, resampler, question.coverage)
         tables["withheld"] += withheld_rows(conditions, task, resampler, metrics)
@@ -75,7 +76,26 @@ def analyse(predictions: Sequence[Predictions], question: Question, conditions: 
         "conformal": pd.DataFrame(tables["sets"], columns=CONFORMAL),
         "withheld": pd.DataFrame(tables["withheld"], columns=WITHHELD),
     }
-    return Result(**frames, predictions=everyone, notes=_notes(everyone, frames["metrics"], question))
+    notes = [*_apart(everyone, question.reference), *_notes(everyone, frames["metrics"], question)]
+    return Result(**frames, predictions=everyone, notes=notes)
+
+
+def check_coverage(coverage: float) -> None:
+    """RequestError unless it is a share between 0 and 1."""
+    if not 0 < coverage < 1:
+        raise RequestError(f"--coverage: lies between 0 and 1 (given: {coverage}); 90 percent is 0.9")
+
+
+def _apart(predictions: Sequence[Predictions], reference: str | None) -> list[str]:
+    """Which runs could not be compared as they share no row."""
+    main = [p for p in predictions if p.main]
+    return [
+        f"{two.title} and {one.title} have no {'row' if one.clustered or two.clustered else 'patient'} in common for "
+        f"{one.task}: they are not compared."
+        for i, one in enumerate(main)
+        for two in main[i + 1 :]
+        if one.task == two.task and reference in (None, one.run, two.run) and not np.isin(one.ids, two.ids).any()
+    ]
 
 
 def _who(p: Predictions) -> Row:
@@ -83,9 +103,8 @@ def _who(p: Predictions) -> Row:
 
 
 def _metric_rows(
-    group: Sequence[Predictions], metrics: Sequence[Metric], resampler: Resampler, question: Question
+    group: Sequence[Predictions], metrics: Sequence[Metric], sample: Sample, resampler: Resampler, question: Question
 ) -> list[Row]:
-    sample = resampler.sample(group, of_metrics(metrics))
     rows = []
     for i, p in enumerate(group):
         for q, metric in enumerate(metrics):
@@ -146,6 +165,8 @@ def _notes(predictions: Sequence[Predictions], metrics: pd.DataFrame, question: 
 
 def _bootstrap_notes(metrics: pd.DataFrame, bootstrap: Bootstrap) -> list[str]:
     said = []
+    # A figure that does not exist at all has no interval to speak of.
+    metrics = metrics[metrics["value"].notna() & metrics["low"].notna()]
     undefined = metrics[metrics["undefined"].fillna(0).astype(int) > 0]
     if len(undefined):
         worst = undefined.loc[undefined["undefined"].astype(int).idxmax()]
@@ -159,4 +180,11 @@ def _bootstrap_notes(metrics: pd.DataFrame, bootstrap: Bootstrap) -> list[str]:
     for kind, rows in fallen.groupby("interval", sort=True):
         names = ", ".join(dict.fromkeys(rows["metric"]))
         said.append(f"No {bootstrap.drawn_kind} interval could be made for {names}: it is a {kind} one there.")
+    points = metrics[metrics["interval"].isin(KINDS) & (metrics["low"] == metrics["high"])]
+    if len(points):
+        names = ", ".join(dict.fromkeys(points["metric"]))
+        said.append(
+            f"Intervals without width ({names}): all resamples agree, which does not make the figure certain; "
+            "patients like these cannot show how far it may be off."
+        )
     return said

@@ -44,7 +44,24 @@ def check_frame(
     _refuse(strange, frame, where, error, f"the label {label!r} is none of the classes {known}")
     _refuse((frame["patient_id"] == "").to_numpy(), frame, where, error, "there is no patient_id")
     twice = frame.duplicated(["patient_id", *(c for c in by if c in frame)]).to_numpy()
-    _refuse(twice, frame, where, error, "the patient has an earlier row already")
+    _refuse(twice, frame, where, error, f"the patient has an earlier row already (rows differ by: {', '.join(by)})")
+
+
+def check_draws(frame: pd.DataFrame, where: Path, by: Sequence[str]) -> None:
+    """Refuse a table with a column `draw` (NaN: none) in which a row of a split lacks an imputation that others have:
+    its figures could not be means over the imputations, and nobody would be told."""
+    number = frame["draw"].fillna(-1).clip(lower=-1)
+    keys = [c for c in ("patient_id", *by) if c in frame and c != "draw"]
+    of_split = frame["split"] if "split" in frame else pd.Series("", index=frame.index)
+    for _, own in frame.assign(draw=number).groupby(of_split, sort=False):
+        every = own["draw"].nunique()
+        short = own.groupby(keys, sort=False)["draw"].transform("nunique") < every
+        if short.any():
+            patient = own.loc[short, "patient_id"].iloc[0]
+            raise RequestError(
+                f"{where}: patient {patient!r} lacks some of the {every} values of draw that other rows have; give all "
+                "rows every imputation"
+            )
 
 
 def _refuse(bad: npt.NDArray[np.bool_], frame: pd.DataFrame, where: Path, error: type[MmcliError], what: str) -> None:

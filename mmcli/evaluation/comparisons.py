@@ -52,15 +52,16 @@ def pairs_of(group: Sequence[Predictions], reference: str | None) -> list[Pair]:
 
 
 def compare(
-    pairs: Sequence[Pair], resampler: Resampler, metrics: Sequence[Metric], confidence: float,
-    clusters: Mapping[str, str] | None,
+    pairs: Sequence[Pair], group: Sequence[Predictions], sample: Sample, resampler: Resampler,
+    metrics: Sequence[Metric], confidence: float, clusters: Mapping[str, str] | None,
 ) -> list[Row]:  # fmt: skip
-    """Rows of `result.COMPARISONS` for the pairs of one task, p not yet adjusted."""
-    each = list({id(p): p for pair in pairs for p in (pair.common_one, pair.common_two)}.values())
-    if not each:
-        return []
-    number = {id(p): i for i, p in enumerate(each)}
-    sample = resampler.sample(each, of_metrics(metrics))
+    """Rows of `result.COMPARISONS` for the pairs of one task, p not yet adjusted; `sample` holds the metrics of all
+    the predictions of `group`, so that only pairs with other patients in common are sampled here."""
+    known = {id(p) for p in group}
+    parts = {id(p): p for pair in pairs for p in (pair.common_one, pair.common_two) if id(p) not in known}
+    number = {id(p): i for i, p in enumerate([*group, *parts.values()])}
+    if parts:
+        sample = sample.beside(resampler.sample([*parts.values()], of_metrics(metrics)))
     rows: list[Row] = []
     for pair in pairs:
         difference = sample.minus(number[id(pair.common_one)], number[id(pair.common_two)])

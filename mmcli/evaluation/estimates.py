@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mmcli.errors import RequestError
-from mmcli.evaluation.intervals import JACKKNIFED, Interval, interval, p_value
+from mmcli.evaluation.intervals import JACKKNIFED, KINDS, Interval, interval, p_value
 from mmcli.evaluation.predictions import Predictions
 from mmcli.evaluation.resampling import Design, jackknife, resample
 from mmcli.metrics import Metric
@@ -37,6 +37,14 @@ class Bootstrap:
     stratify: bool = False
     cluster: str = ""
 
+    def __post_init__(self) -> None:
+        if not 0 < self.confidence < 1:
+            raise RequestError(f"confidence: lies between 0 and 1 (given: {self.confidence}); 95 percent is 0.95")
+        if self.resamples < 1:
+            raise RequestError(f"resamples: at least 1 (given: {self.resamples})")
+        if self.kind not in ("auto", *KINDS):
+            raise RequestError(f"kind: {self.kind!r} is none of auto, {', '.join(KINDS)}")
+
     @property
     def drawn_kind(self) -> str:
         """The kind that is made of resamples."""
@@ -59,6 +67,13 @@ class Sample:
             None if self.drawn is None else (self.drawn[i] - self.drawn[j])[None],
             None if self.left_out is None else (self.left_out[i] - self.left_out[j])[None],
         )
+
+    def beside(self, more: Sample) -> Sample:
+        """These predictions and then those of `more`, of the same resamples."""
+        pairs = ((self.values, more.values), (self.drawn, more.drawn), (self.left_out, more.left_out))
+        values, drawn, left_out = (None if a is None or b is None else np.concatenate([a, b]) for a, b in pairs)
+        assert values is not None
+        return Sample(values, drawn, left_out)
 
     def mean(self) -> Sample:
         """The mean over the predictions, as the only ones."""
@@ -96,8 +111,8 @@ class Resampler:
             if (strata[unit] != y).any():
                 mixed = units[unit[np.flatnonzero(strata[unit] != y)[0]]]
                 raise RequestError(
-                    f"--stratify: {mixed!r} has rows of several classes, so that whole units cannot be drawn within "
-                    "the classes; leave --stratify out"
+                    f"--stratify: {str(mixed)!r} has rows of several classes, so that whole units cannot be drawn "
+                    "within the classes; leave --stratify out"
                 )
         return cls(bootstrap, Design(unit.astype(np.int64), strata), {i: k for k, i in enumerate(ids)})
 

@@ -26,11 +26,8 @@ def draw_latents(album: Album, runs: Sequence[Run], tasks: Sequence[str], split:
     One part, as the latents of two trainings do not lie in one space. Returns notes on runs without latents;
     RequestError where none has any.
     """
-    notes = []
-    kept = [run for run in runs if (run.path / run.parts[0] / LATENTS).is_file()]
-    if not kept:
-        raise RequestError("--latents: no run has latents; train it with --keep-latents")
-    notes += [f"{run.name}: kept no latents (--keep-latents)." for run in runs if run not in kept]
+    kept = with_latents(runs)
+    notes = [f"{run.name}: kept no latents (--keep-latents)." for run in runs if run not in kept]
     for run in kept:
         found = read_latents(run.path / run.parts[0])
         if not found.latents:
@@ -51,6 +48,14 @@ def draw_latents(album: Album, runs: Sequence[Run], tasks: Sequence[str], split:
                 )  # fmt: skip
                 album.add(f"latents-{task}-{run.name}-{how}", canvas, f"{how} of the latents of {run.name}", task)
     return notes
+
+
+def with_latents(runs: Sequence[Run]) -> list[Run]:
+    """The runs that kept their latents; RequestError where none did."""
+    kept = [run for run in runs if (run.path / run.parts[0] / LATENTS).is_file()]
+    if not kept:
+        raise RequestError("--latents: no run has latents; train it with --keep-latents")
+    return kept
 
 
 def draw_attention_maps(album: Album, run: Run, again: Repredictor, patients: Sequence[str], most: int) -> list[str]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mmcli.errors import DamagedError, RequestError
 from mmcli.evaluation.attributes import Attributes, of_frame
-from mmcli.evaluation.checks import check_frame
+from mmcli.evaluation.checks import check_draws, check_frame
 from mmcli.evaluation.predictions import Predictions, pool
 from mmcli.files import fingerprint
 from mmcli.frames import read_frame
@@ -100,12 +100,15 @@ class PredictionTable:
         return of_frame(self.frame, str(self.path), leave=[*own, "label", "draw", "modalities", *NAMES])
 
     def predictions(self, task: str, split: str, classes: Sequence[str] | None) -> list[Predictions]:
-        """As `Run.predictions`; `classes` fixes the order where a run that is compared has the same classes."""
+        """As `Run.predictions`; `classes` fixes the order where what it is compared with has the same classes."""
         same = classes is not None and set(classes) == set(self.classes)
         order = tuple(classes) if same and classes is not None else self.classes
         frame = self.frame if "split" in self.frame else self.frame.assign(split=split)
         if not (frame["split"] == split).any():
-            raise RequestError(f"{self.path}: no row has the split {split!r}; another --split, or drop the column")
+            there = ", ".join(map(repr, sorted(set(frame["split"])))) or "there is no row at all"
+            raise RequestError(
+                f"{self.path}: no row has the split {split!r} ({there}); another --split, or drop the column"
+            )
         variants = list(frame["variant"].unique()) if "variant" in frame else [""]
         found = []
         for variant in variants:
@@ -116,12 +119,13 @@ class PredictionTable:
         return found
 
     def _parts(self, rows: pd.DataFrame) -> list[tuple[str, Path, pd.DataFrame]]:
-        """The rows of each fold and seed, where the table names them."""
+        """The rows of each fold and seed, where the table names them. Without folds, the seeds are of one fold."""
         by = [c for c in ("fold", "seed") if c in rows]
         if not by:
             return [("table", self.path, rows)]
-        each = rows.groupby(by, sort=False)
-        return [("-".join(f"{c}-{v}" for c, v in zip(by, values, strict=True)), self.path, f) for values, f in each]
+        first = "" if "fold" in by else "table-"
+        named = [(zip(by, values, strict=True), part) for values, part in rows.groupby(by, sort=False)]
+        return [(first + "-".join(f"{c}-{v}" for c, v in keys), self.path, part) for keys, part in named]
 
 
 def load(paths: Sequence[Path], tasks: Sequence[str], split: str, partial: bool) -> tuple[list[Predictions], Inputs]:
@@ -143,7 +147,7 @@ def load(paths: Sequence[Path], tasks: Sequence[str], split: str, partial: bool)
             read = {f.relative_to(source.path).as_posix(): f for f in source.files(chosen)}
             files[source.name] = {name: fingerprint(file) for name, file in read.items()}
         else:
-            classes = next((r.classes[chosen[0]] for r in runs), None)
+            classes = runs[0].classes[chosen[0]] if runs else found[0].classes if found else None
             found += source.predictions(chosen[0], split, classes)
             files[source.name] = {source.path.name: fingerprint(source.path)}
     for p in found:
@@ -209,7 +213,7 @@ def _open_table(path: Path, name: str) -> PredictionTable:
 
 def as_table(given: pd.DataFrame, path: Path, name: str) -> PredictionTable:
     """A table of predictions, checked; `path` is what an error calls it."""
-    frame = _text_columns(given)
+    frame = _text_columns(given.set_axis([str(c) for c in given.columns], axis=1))
     columns = [c for c in frame.columns if c.startswith("p_")]
     if len(columns) < 2:
         raise RequestError(f"{path}: has {len(columns)} columns p_<class>; at least two are needed, one a class")
@@ -218,6 +222,8 @@ def as_table(given: pd.DataFrame, path: Path, name: str) -> PredictionTable:
     table = PredictionTable(path, name, frame)
     by = (*NAMES, "draw")
     check_frame(frame, table.classes, path, RequestError, TABLE_TOLERANCE, by)
+    if "draw" in frame:
+        check_draws(frame, path, by)
     if "draw" in frame and not (frame["draw"].isna() | (frame["draw"] < 0)).any():
         others = ["patient_id", "label", *(c for c in NAMES if c in frame)]
         means = frame.groupby(others, sort=False)[columns].mean().reset_index().assign(draw=-1)
@@ -246,9 +252,11 @@ def _with_columns(frame: pd.DataFrame) -> pd.DataFrame:
 def _text_columns(frame: pd.DataFrame) -> pd.DataFrame:
     """The same table with the columns that name something as text; none is the empty text."""
     frame = frame.reset_index(drop=True)
-    for column in ("patient_id", "label", *NAMES):
+    for column in ("patient_id", "label", "modalities", *NAMES):
         if column in frame:
-            frame[column] = frame[column].astype(object).where(frame[column].notna(), "").map(str)
+            # Whole numbers beside a missing one are floats in a DataFrame: 1.0 is the class "1".
+            values = frame[column].convert_dtypes() if pd.api.types.is_float_dtype(frame[column]) else frame[column]
+            frame[column] = values.astype(object).where(values.notna(), "").map(str)
     return frame
 
 

@@ -27,6 +27,8 @@ def parse_withhold(given: Mapping[str, str], modalities: Sequence[str]) -> dict[
     modality, no share at all, or one outside 0 to 1."""
     shares = {}
     for modality, text in given.items():
+        if not modality:
+            raise RequestError(f"--withhold {text}: write MODALITY=SHARE,SHARE, for example --withhold {text}=0,0.5,1")
         check_modality(modality, list(modalities))
         shares[modality] = sorted({read_share(modality, part.strip()) for part in text.split(",")})
     return shares

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmcli.metrics.metric import Floats, Ints, Metric, decide, divide
+from mmcli.metrics.metric import Floats, Ints, Metric, decide, divide, shared
+from mmcli.metrics.ranking import Bools
 
 
 def aurc(y: Ints, p: Floats, w: Floats) -> Floats:
@@ -16,14 +17,21 @@ def aurc(y: Ints, p: Floats, w: Floats) -> Floats:
     sure of its errors as of the rest has its error rate. The decision is the likeliest class, whatever threshold
     other metrics are given.
     """
+    order, upto, mistaken = _by_sureness(y, p)
+    weights = w[:, order]
+    accepted = np.cumsum(weights, axis=1)
+    wrong = np.cumsum(weights * mistaken, axis=1)
+    risk = np.divide(wrong, accepted, out=wrong, where=accepted > 0)
+    return divide(np.einsum("bi,bi->b", weights, np.take(risk, upto, axis=1)), w.sum(axis=1))
+
+
+@shared
+def _by_sureness(y: Ints, p: Floats) -> tuple[Ints, Ints, Bools]:
+    """The patients (n,), surest first; the last place (n,) that ties with each; whether each is mistaken (n,)."""
     sure = p.max(axis=1)
     order = np.argsort(-sure, kind="stable")
     upto = np.searchsorted(-sure[order], -sure[order], "right") - 1
-    weights = w[:, order]
-    accepted = np.cumsum(weights, axis=1)
-    wrong = np.cumsum(weights * (decide(p) != y)[order], axis=1)
-    risk = np.divide(wrong, accepted, out=wrong, where=accepted > 0)
-    return divide(np.einsum("bi,bi->b", weights, np.take(risk, upto, axis=1)), w.sum(axis=1))
+    return order, upto, (decide(p) != y)[order]
 
 
 AURC = Metric("aurc", "AURC", "ranking", aurc, higher_is_better=False)

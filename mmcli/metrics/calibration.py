@@ -27,6 +27,7 @@ from mmcli.metrics.metric import Floats, Ints, Metric
 from mmcli.metrics.ranking import Bools
 
 CLIP = 1e-8
+FEW = 8  # resamples for which a search costs less than sorting the patients
 
 
 def slope(happened: Floats, p: Floats, w: Floats) -> Floats:
@@ -71,6 +72,10 @@ def _extent(x: Floats, who: Ints, w: Floats) -> tuple[Floats, Floats]:
     """Lowest and highest `x` (B,) of the patients `who` with weight; NaN without any."""
     if not len(who):
         return np.full(len(w), np.nan), np.full(len(w), np.nan)
+    if len(w) <= FEW:
+        seen = w[:, who] > 0
+        low, high = np.where(seen, x[who], np.inf).min(axis=1), np.where(seen, x[who], -np.inf).max(axis=1)
+        return np.where(seen.any(axis=1), low, np.nan), np.where(seen.any(axis=1), high, np.nan)
     who = who[np.argsort(x[who], kind="stable")]
     there = w[:, who] > 0
     some, values = there.any(axis=1), x[who]

@@ -34,6 +34,8 @@ NEEDED = ("stage", "tasks", "fold_set", "folds", "modalities", "stores", "fold_a
 def run(settings: AuditSettings) -> Outcome:
     """Run every check; exit code 5 on findings, and with `--strict` on warnings. Nothing but `--out` is written."""
     paths, run_paths = _sorted_inputs(settings.inputs)
+    if settings.permute and not run_paths:
+        raise RequestError("--permute: repeats the training of runs, and no run is given")
     abouts = {path: _about(path) for path in run_paths}
     _check_out(settings)
     with ExitStack() as stack:

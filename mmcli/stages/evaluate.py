@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmcli.errors import MmcliError, RequestError
-from mmcli.evaluation.analysis import Question, analyse
+from mmcli.evaluation.analysis import Question, analyse, check_coverage
 from mmcli.evaluation.attributes import Attributes, of_file, of_stores, subgroups
 from mmcli.evaluation.estimates import Bootstrap
 from mmcli.evaluation.pictures import Album, draw_all
@@ -20,6 +20,7 @@ from mmcli.evaluation.reporting import as_json, from_json, gather, lines, missin
 from mmcli.evaluation.reporting.files import METRICS_FILE, REPORT
 from mmcli.evaluation.result import Result
 from mmcli.evaluation.sources import Inputs, PredictionTable, Run, load, unique_names
+from mmcli.evaluation.thresholds import parse_rule
 from mmcli.evaluation.withheld import Condition
 from mmcli.files import fingerprint, partial_name, sync_directory
 from mmcli.progress import note, track
@@ -56,9 +57,13 @@ def run(settings: EvaluateSettings) -> Outcome:
     by = subgroups(attributes, settings.by, settings.cut)
     question = Question(bootstrap, reference, settings.threshold, settings.coverage, by, clusters, settings.confidence)
     sweep = _sweep(settings, inputs, predictions, attributes)
+    _check_early(settings, inputs)
     request = _request(settings, inputs, reference)
     out = settings.out
     refuse_input(out, paths)
+    for source in inputs.sources:
+        if isinstance(source, Run) and source.path.resolve() in out.resolve().parents:
+            raise RequestError(f"--out {out}: lies inside the run {source.path}; give another --out")
     existing = _existing(out)
     if is_done(out, request, None if existing is None else existing.get("request"), settings.force):
         assert existing is not None
@@ -94,6 +99,19 @@ def _bootstrap(settings: EvaluateSettings) -> Bootstrap | None:
     return Bootstrap(
         settings.resamples, settings.confidence, settings.seed, settings.interval, settings.stratify, settings.cluster
     )
+
+
+def _check_early(settings: EvaluateSettings, inputs: Inputs) -> None:
+    """Refuse what would else be refused only after all the computing, and by no `--dry-run`."""
+    check_coverage(settings.coverage)
+    parse_rule(settings.threshold)
+    trained = [source for source in inputs.sources if isinstance(source, Run)]
+    if settings.attention_maps and not trained:
+        raise RequestError("--attention-maps: needs a run's weights, and only tables of predictions are given")
+    if settings.latents:
+        from mmcli.evaluation.inside import with_latents
+
+        with_latents(trained)
 
 
 def _reference(settings: EvaluateSettings) -> str | None:
@@ -224,8 +242,6 @@ def _attention(
     from mmcli.methods import METHODS
     from mmcli.stages.machine import choose_device
 
-    if not trained:
-        raise RequestError("--attention-maps: needs a run's weights, and only tables of predictions are given")
     notes: list[str] = []
     device, stores = choose_device(settings.device), [Path(s) for s in settings.stores]
     for source in trained:

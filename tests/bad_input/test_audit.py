@@ -59,6 +59,11 @@ def test_a_damaged_part(
     assert (code, out) == (4, "") and name in err and len(err.splitlines()) == 1
 
 
+def test_permutations_of_no_run(once_trained: Path, say: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, err = say(f"audit {once_trained / 's.h5'} --permute 3")
+    assert (code, out) == (2, "") and "--permute: repeats the training of runs, and no run is given" in err
+
+
 @pytest.mark.parametrize("store", ["bare.h5", "one.h5", "thin.h5", "nan.h5"])
 def test_a_store_that_cannot_be_trained_on_can_be_audited(
     once_trained: Path, say: Callable[..., tuple[int, str, str]], store: str

@@ -22,6 +22,11 @@ CASES: list[tuple[str, str, int]] = [
     ("teacher --out . --force", "is, or holds, the input teacher", 2),
     ("teacher --out mine --force", "holds no report", 2),
     ("teacher --out thesis.txt --force", "holds no report", 2),
+    ("teacher --out teacher/report", "lies inside the run teacher", 2),
+    ("teacher --latents --out o --dry-run", "--latents: no run has latents", 2),
+    ("teacher --coverage 90 --out o --dry-run", "90 percent is 0.9", 2),
+    ("teacher --threshold yuden --out o --dry-run", "did you mean 'youden'", 2),
+    ("teacher --withhold ct --out o", "write MODALITY=SHARE,SHARE, for example --withhold ct=0,0.5,1", 2),
 ]
 
 

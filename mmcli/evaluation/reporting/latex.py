@@ -52,8 +52,8 @@ def _table(result: Result, task: Task, how: Asked, index: int) -> str:
     if how.bootstrap:
         formula = f"; {BY_FORMULA}" if how.formula_first else ""
         brackets = (
-            f" In brackets {escape(how.level)} {KINDS[how.drawn_kind]} intervals of {how.resamples} bootstrap resamples of "
-            f"{escape(how.unit)}{escape(formula)}."
+            f" In brackets {escape(how.level)} {KINDS[how.drawn_kind]} intervals of {how.resamples} bootstrap "
+            f"resamples of {escape(how.unit)}{escape(formula)}."
         )
     elif any(not math.isnan(r["analytic_low"]) for r in found):
         brackets = f" In brackets {escape(how.level)} intervals by formula."

@@ -141,7 +141,8 @@ def _intervals(result: Result, asked: Asked) -> str:
     analytic = set(values(result.metrics, "analytic"))
     if asked.bootstrap and asked.formula_first:
         said.append(
-            "Intervals of proportions are Wilson's, those of balanced accuracy Wilson's of each class, combined (MOVER)."
+            "Intervals of proportions are Wilson's, those of balanced accuracy Wilson's of each class, combined "
+            "(MOVER)."
         )
         analytic -= {"wilson", "mover"}
     formulas = []

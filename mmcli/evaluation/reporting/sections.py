@@ -47,7 +47,7 @@ def heads(metrics: Sequence[str]) -> list[Head]:
 def intervals(asked: Asked, rows: Sequence[Row]) -> str:
     """What the brackets of a table hold, for its caption."""
     if asked.bootstrap:
-        formula = f"; {BY_FORMULA}" if asked.formula_first else ""
+        formula = f"; {BY_FORMULA}" if any(r.get("interval") in ("wilson", "mover") for r in rows) else ""
         return f" In brackets {asked.level} bootstrap intervals ({KINDS[asked.drawn_kind]}){formula}."
     if any(r.get("analytic") for r in rows):
         return f" In brackets, where a formula exists, {asked.level} intervals by it (DeLong, Wilson)."

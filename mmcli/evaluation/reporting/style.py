@@ -23,11 +23,11 @@ nav ul { list-style: none; margin: 1rem 0 0; padding: 0; display: flex; flex-wra
 .warning { color: var(--warn); background: var(--warnbox); border-left: 4px solid currentColor; padding: .5rem .75rem;
   font-weight: 600; }
 .paste { background: var(--box); padding: .75rem 1rem; border-radius: 4px; }
-.wide { overflow-x: auto; margin: 1rem 0 1.5rem; }
+.wide { overflow-x: auto; margin: 1rem 0 1.5rem; container-type: inline-size; }
 table { border-collapse: collapse; font-size: .8125rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .4rem; }
 caption span { display: block; position: sticky; left: 0; width: fit-content;
-  max-width: min(46rem, calc(100vw - 2rem)); }
+  max-width: min(46rem, 100cqw); }
 th, td { padding: .35rem .9rem .35rem 0; text-align: left; vertical-align: top; white-space: nowrap; }
 thead th { white-space: normal; vertical-align: bottom;
   border-top: 2px solid var(--rule); border-bottom: 1px solid var(--rule); }

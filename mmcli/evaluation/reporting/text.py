@@ -77,10 +77,12 @@ def lines(result: Result) -> list[str]:
     if not result.comparisons.empty:
         said.append("p: two-sided; Holm: adjusted over all pairs and tasks of the metric. All tests: comparisons.csv.")
     if any(len({r.n for r in summary.of(t.name)}) > 1 for t in summary.tasks):
-        said += [
-            "Compare rows on the same number of patients only: a variant answers for those who have what it",
-            "needs, a run's first row for everyone, by the training prior where a patient has nothing it needs.",
-        ]
+        said += ["Compare lines on the same number of patients only."]
+        if any(r.variant for r in summary.runs):
+            said += [
+                "A variant answers for those who have what it needs, a run's first line for everyone, by the training",
+                "prior where a patient has nothing it needs.",
+            ]
     many = len(summary.tasks) > 1
     for task in summary.tasks:
         own = [f"WARNING: {w}" for w in warnings(result, task)]
@@ -108,7 +110,8 @@ def _who(run: str, variant: str, task: str, n: int, summary: Summary) -> dict[st
         who["Variant"] = variant
     if len(summary.tasks) > 1:
         who["Task"] = task
-    return {**who, "Patients": n}
+    several = any(t.n != t.patients for t in summary.tasks)
+    return {**who, "Rows" if several else "Patients": n}
 
 
 def _packed(columns: dict[str, list[str]], room: int) -> list[list[str]]:
