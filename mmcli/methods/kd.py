@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor
 
 from mmcli.methods.attention import AttentionSettings, PresentAwareNetwork
+from mmcli.methods.network import optimiser
 from mmcli.training.batch import Batch, Roster
 from mmcli.training.method import (
     Method,
     MethodSettings,
-    Optimiser,
     Phase,
     Turn,
     probabilities,
@@ -86,9 +86,8 @@ class KnowledgeDistillation(Method):
     def phases(self) -> list[Phase]:
         """One phase: the student learns; the teacher is only its answers."""
         s = self.settings
-        optimiser = Optimiser("adamw", s.lr, s.weight_decay, schedule=s.schedule)
-        turn = Turn(["network"], self.loss, optimiser)
-        return [Phase("train", [turn], s.epochs, s.patience, s.batch, who=self.who)]
+        turn = Turn(["network"], self.loss, optimiser(s))
+        return [Phase("train", [turn], s.epochs, s.patience, s.batch, who=self.who, sampler=s.sampler)]
 
     def predict(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
         """Softmax of the student's logits at temperature 1."""

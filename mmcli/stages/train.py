@@ -22,24 +22,21 @@ from mmcli.progress import note
 from mmcli.registry import did_you_mean
 from mmcli.settings import TrainSettings
 from mmcli.stages.common import choose_fold_set, choose_label
-from mmcli.stages.machine import choose_device, cores
+from mmcli.stages.machine import choose_device
 from mmcli.stages.outcome import Outcome, is_done, refuse_input
+from mmcli.stages.parts import Parts, choose_threads
+from mmcli.stages.train_checks import check_folds
 from mmcli.store import Stores
-from mmcli.store.parts import TEST, TRAIN, UNUSED, VALIDATION
-from mmcli.training.data import CohortData, PartData, data_spec, fit_preparation, fit_tasks, load_cohort
-from mmcli.training.engine import PartName, Trainer
-from mmcli.training.latents import write_latents
+from mmcli.training.data import load_cohort
+from mmcli.training.engine import PartName
 from mmcli.training.memory import latents_budget
 from mmcli.training.method import Method, method_settings
-from mmcli.training.part import Fitted, write_part
-from mmcli.training.predicting import answer, answer_draws, predictions_frame, validation_auc
-from mmcli.training.run import missing_parts, part_folder, read_run, remove_run, settings_text, write_once
-from mmcli.training.seeds import derive, reproducible
+from mmcli.training.run import missing_parts, read_run, remove_run, settings_text, write_once
+from mmcli.training.seeds import derive
 from mmcli.training.withhold import withhold_shares
 
 Roles = NDArray[np.int8]
 Extra = Callable[[PartName], dict[str, Tensor]]
-LARGE_BAGS = 100_000  # numbers a patient
 NOT_KEPT = {"force", "dry_run", "quiet", "json_", "only_folds", "only_seeds"}
 
 
@@ -108,6 +105,8 @@ def make_plan(
     """Check a request against the stores; RequestError says what is wrong with it."""
     method = choose_method(settings.method, stage)  # type: ignore[attr-defined]
     options = method_settings(method, settings.set)
+    tables = [name for name in modalities if name in stores.tables]
+    method.check([name for name in modalities if name not in tables], tables, options)
     fold_set = choose_fold_set(stores, settings.folds)
     if not settings.seeds:
         raise RequestError("--seeds: is empty; write for example 0 or 0-4")
@@ -144,33 +143,6 @@ def _patients_digest(plan: Plan) -> str:
     patients = plan.stores.patients
     labels = {t: [patients.labels[t].classes, patients.labels[t].values.tolist()] for t in plan.tasks}
     return f"{derive(canonical_json([patients.ids, labels, plan.folds.tolist()])):016x}"
-
-
-def check_folds(plan: Plan, data: CohortData, folds: list[int]) -> list[str]:
-    """RequestError names a fold that cannot be trained or tested; returns notes on what is thin but goes on."""
-    notes = []
-    for k in folds:
-        roles, where = plan.folds[:, k], f"fold {k} of {plan.fold_set!r}"
-        for task, label in data.tasks.items():
-            counts = {
-                role: np.bincount(label.values[(roles == role) & (label.values >= 0)], minlength=len(label.classes))
-                for role in (TRAIN, VALIDATION, TEST)
-            }
-            lacking = [c for c, n in zip(label.classes, counts[TRAIN], strict=True) if not n]
-            if lacking:
-                raise RequestError(
-                    f"{where} has no training patient of class {lacking[0]!r} of {task}; make folds that are "
-                    "stratified by it, or fewer of them"
-                )
-            if not counts[TEST].sum():
-                raise RequestError(f"{where} has no test patient with a label of {task}; make other folds")
-            lacking = [c for c, n in zip(label.classes, counts[VALIDATION], strict=True) if not n]
-            if lacking:
-                notes.append(f"{where}: no validation patient of class {', '.join(lacking)} of {task}")
-        for name in plan.modalities:
-            if not (data.present[name] & (roles == TRAIN)).any():
-                raise RequestError(f"{where}: no training patient has the modality {name}; leave it out")
-    return notes
 
 
 def train(plan: Plan) -> Outcome:
@@ -218,19 +190,12 @@ def train(plan: Plan) -> Outcome:
     if existing is not None and not same:
         remove_run(out, existing)
     _begin(plan, names)
-    trained, busy = [], []
-    for number, part in enumerate(chosen, 1):
-        row = _train_part(plan, data, imputers, part, device)
-        if row is None:
-            busy.append(str(part))
-            continue
-        trained.append(row)
-        auc = "" if np.isnan(row["validation_auc"]) else f", validation AUC {row['validation_auc']:.3f}"
-        note(f"{part} ({number}/{len(chosen)}): {row['epochs']} epochs{auc}, {row['seconds']:.1f} s", settings.quiet)
+    started = time.monotonic()
+    trained, busy = Parts(plan, data, imputers, device).train(chosen)
     lacking = missing_parts(out, names)
     message = f"trained {len(trained)} parts of {plan.method.name} in {out}"
     if trained:
-        message += f" in {sum(row['seconds'] for row in trained):.1f} s"
+        message += f" in {time.monotonic() - started:.1f} s"
         known = [row["validation_auc"] for row in trained if not np.isnan(row["validation_auc"])]
         message += f", mean validation AUC {np.mean(known):.3f}" if known else ""
     if working := [name for name in busy if name in lacking]:
@@ -240,12 +205,6 @@ def train(plan: Plan) -> Outcome:
     rows = [{k: v for k, v in r.items() if k != "validation_auc" or not np.isnan(v)} for r in trained]
     # The lines of progress have told each part already.
     return Outcome(message, {"run": str(out), "missing": lacking}, rows, tables=None if settings.quiet else [])
-
-
-def choose_threads(data: CohortData) -> int:
-    """One thread where a step's tensors are small: there a second one costs more than it brings."""
-    numbers = [int(x.bag.offsets[-1]) * x.dim / max(len(data), 1) for x in data.latents.values()]
-    return cores(0) if sum(numbers) > LARGE_BAGS else 1
 
 
 def _begin(plan: Plan, parts: list[str]) -> None:
@@ -294,46 +253,3 @@ def _imputers(plan: Plan, tables: list[str]) -> dict[str, str]:
     if rest:
         note(f"{', '.join(rest)}: not filled by {name!r}; holes are the training mean", plan.settings.quiet)
     return dict.fromkeys(filled, name)
-
-
-def fitted_imputer(plan: Plan, table: str, fold: int) -> Fitted:
-    """The imputer that filled a table for a fold, as arrays, so that a part can fill a new patient's holes."""
-    name, fold_set = plan.settings.imputer, plan.fold_set
-    for file in plan.stores.files:
-        if table in file.tables and fold in file.imputations(table).get((name, fold_set), []):
-            draws, how = file.imputed(table, name, fold_set, fold)
-            return file.fitted(table, name, fold_set, fold), {"answer": how.get("answer", "mean"), "draws": len(draws)}
-    return {}, {}
-
-
-def _train_part(
-    plan: Plan, data: CohortData, imputers: dict[str, str], part: PartName, device: torch.device
-) -> dict[str, Any] | None:
-    """Train one part and publish it; None when another process has it."""
-    started = time.monotonic()
-    settings = plan.settings
-    with part_folder(settings.out, str(part)) as folder, reproducible():
-        if folder is None:
-            return None
-        roles = plan.folds[:, part.fold]
-        prepared = fit_preparation(data, roles)
-        filled = {t: plan.stores.filled(t, i, plan.fold_set, part.fold) for t, i in imputers.items()}
-        spec = data_spec(data, prepared, fit_tasks(data, roles), plan.roles)
-        extra = plan.extra(part) if plan.extra else {}
-        view = PartData(data, prepared, filled, extra, device)
-        torch.manual_seed(derive(*part.key, "weights"))
-        method = plan.method(spec, plan.options).to(device)
-        state = Trainer(method, view, roles, part, folder).train()
-        rows = np.flatnonzero(roles != UNUSED)
-        answers = answer(method, view, rows, part.key)
-        draws = answer_draws(method, view, prepared, filled, rows, part.key)
-        for task in plan.tasks:
-            frame = predictions_frame(method, view, roles, task, answers, draws)
-            frame.to_parquet(folder / f"predictions-{task}.parquet", index=False)
-        if settings.keep_latents:
-            write_latents(folder, method, view, roles, rows, part.key)
-        seconds = time.monotonic() - started
-        fitted = {t: f for t in imputers if (f := fitted_imputer(plan, t, part.fold))[0]}
-        write_part(folder, part, plan.stage, method, data, prepared, imputers, fitted, state, seconds)
-        auc = validation_auc(view, roles, plan.tasks[0], answers[method.variants[0]])
-    return {"part": str(part), "epochs": len(state.history), "validation_auc": auc, "seconds": round(seconds, 3)}

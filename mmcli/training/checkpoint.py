@@ -14,19 +14,34 @@ from torch import Tensor
 
 from mmcli.files import publish
 
+Moment = tuple[int, int, str, Tensor]  # turn, which of its parameters, the name of the number, its value
+
 
 @dataclass
 class LoopState:
     """Where the loop is: the phase, the next epoch in it, the best validation loss so far and its epoch, the history
-    of all epochs (rows for history.csv), the seconds spent. Random numbers are derived from (part, phase, epoch), so
-    that no generator's state is needed."""
+    of all epochs (rows for history.csv), the seconds spent, and, of a part in a stack, how many patients its steps and
+    its validation are filled up to and how many rows the stack has. Random numbers are derived from (part, phase,
+    epoch), so that no generator's state is needed."""
 
     phase: int = 0
     epoch: int = 0
     best_loss: float | None = None
     best_epoch: int = -1
     seconds: float = 0.0
+    padded: list[int] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def moments_of(optimisers: list[torch.optim.Optimizer]) -> list[Moment]:
+    """What the optimisers remember."""
+    return [
+        (turn, index, name, value)
+        for turn, optimiser in enumerate(optimisers)
+        for index, values in optimiser.state_dict()["state"].items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    ]
 
 
 def save_checkpoint(
@@ -34,15 +49,11 @@ def save_checkpoint(
     state: LoopState,
     weights: dict[str, Tensor],
     best: dict[str, Tensor] | None,
-    optimisers: list[torch.optim.Optimizer],
+    moments: list[Moment],
 ) -> None:
     """Write everything that the loop needs to go on to the same bits, under one name, at once."""
     tensors = {f"weights.{n}": t for n, t in weights.items()} | {f"best.{n}": t for n, t in (best or {}).items()}
-    for turn, optimiser in enumerate(optimisers):
-        for index, values in optimiser.state_dict()["state"].items():
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimiser.{turn}.{index}.{name}"] = value
+    tensors |= {f"optimiser.{turn}.{index}.{name}": value for turn, index, name, value in moments}
     tensors = {n: t.detach().cpu().clone().contiguous() for n, t in tensors.items()}
     with publish(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={"state": json.dumps(asdict(state))}))
@@ -55,13 +66,13 @@ class Checkpoint:
     state: LoopState
     weights: dict[str, Tensor]
     best: dict[str, Tensor] | None
-    optimiser_tensors: list[tuple[int, int, str, Tensor]]
+    moments: list[Moment]
 
     def restore_optimisers(self, optimisers: list[torch.optim.Optimizer]) -> None:
         """Put each optimiser's moments back; its settings stay those of the phase."""
         for turn, optimiser in enumerate(optimisers):
             state: dict[int, dict[str, Tensor]] = {}
-            for of, index, name, value in self.optimiser_tensors:
+            for of, index, name, value in self.moments:
                 if of == turn:
                     state.setdefault(index, {})[name] = value
             optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

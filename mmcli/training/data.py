@@ -199,8 +199,11 @@ class PartData:
 
     def pieces(self, rows: Ints, most: int = 512) -> Iterator[Ints]:
         """The rows in pieces of at most `most` patients and about 32 768 instances a modality, in order."""
+        if not self.data.latents:
+            yield from (rows[i : i + most] for i in range(0, len(rows), most))
+            return
         counts = [np.diff(x.bag.offsets)[rows] * self.present[n][rows] for n, x in self.data.latents.items()]
-        load = np.max(counts, axis=0) if counts else np.zeros(len(rows), np.int64)
+        load = np.max(counts, axis=0)
         start, held = 0, 0
         for i, extra in enumerate(load):
             if i > start and (i - start >= most or held + extra > INSTANCES_AT_ONCE):

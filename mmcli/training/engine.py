@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mmcli.errors import RequestError
+from mmcli.errors import DamagedError, RequestError
 from mmcli.store.parts import TRAIN, VALIDATION
 from mmcli.training import checkpoint as checkpoints
-from mmcli.training.checkpoint import LoopState
+from mmcli.training.batch import Batch
+from mmcli.training.checkpoint import Checkpoint, LoopState, Moment
 from mmcli.training.data import PartData
-from mmcli.training.method import Method, Optimiser, Phase, Turn
+from mmcli.training.method import Method, Phase, Turn
+from mmcli.training.predicting import answer, validation_auc
 from mmcli.training.seeds import derive, generator
+from mmcli.training.turns import balanced, freeze_all_but, make_optimiser, parameters_of, rate
 
 Ints = NDArray[np.int64]
 CHECKPOINT_EVERY_S = 20.0
@@ -44,81 +48,123 @@ class PartName:
 
 
 class Trainer:
-    """Trains one part's method through its phases, and resumes from `folder` where it was killed."""
+    """Trains one part's method through its phases, and resumes from `folder` where it was killed.
+
+    `precision` bfloat16 computes the training losses under autocast; validation, weights and predictions stay float32.
+    `watch` is called after each epoch.
+    """
 
     def __init__(
-        self, method: Method, data: PartData, roles: NDArray[np.int8], name: PartName, folder: Path | None = None
+        self,
+        method: Method,
+        data: PartData,
+        roles: NDArray[np.int8],
+        name: PartName,
+        folder: Path | None = None,
+        *,
+        precision: torch.dtype = torch.float32,
+        watch: Callable[[Trainer], None] | None = None,
     ) -> None:
         self.method = method
         self.data = data
         self.roles = roles
         self.name = name
         self.path = folder / CHECKPOINT if folder else None
+        self.precision = precision
+        self.watch = watch
         self.state = LoopState()
-        self._best: dict[str, Tensor] | None = None
+        self.best: dict[str, Tensor] | None = None
+        self._good: tuple[dict[str, Tensor], list[Moment]] = ({}, [])
         self._saved = time.monotonic()
         self._started = time.monotonic()
 
     def train(self) -> LoopState:
         """Run all phases; the method holds the kept weights afterwards."""
-        found = checkpoints.load_checkpoint(self.path) if self.path else None
-        if found is not None:
-            self.state, self._best = found.state, found.best
-            self.method.load_state_dict(found.weights)
-            self._started -= found.state.seconds
+        found = self.resume()
         phases = self.method.phases()
         for number, phase in enumerate(phases):
             if number < self.state.phase:
                 continue
             resumed = found is not None and found.state.epoch > 0 and number == found.state.phase
             self._phase(phase, found if resumed else None)
-            self.state.phase, self.state.epoch = number + 1, 0
-            self.state.best_loss, self.state.best_epoch, self._best = None, -1, None
+            self.end_phase()
             if number + 1 < len(phases):
-                self._save([])
+                self.save(self.method.state_dict(), [])
         self.method.requires_grad_(True).eval()
         return self.state
 
-    def _phase(self, phase: Phase, found: checkpoints.Checkpoint | None) -> None:
-        train, validation = self._rows(phase, TRAIN), self._rows(phase, VALIDATION)
-        if not len(train):
+    def resume(self) -> Checkpoint | None:
+        """Take up the checkpoint of the folder, if there is one."""
+        found = checkpoints.load_checkpoint(self.path) if self.path else None
+        if found is not None:
+            self.state, self.best = found.state, found.best
+            try:
+                self.method.load_state_dict(found.weights)
+            except RuntimeError:
+                raise DamagedError(
+                    f"{self.path}: its weights are those of another network than {self.method.name!r} makes here; "
+                    "remove it, and the part starts again"
+                ) from None
+            self._started -= found.state.seconds
+        return found
+
+    def _phase(self, phase: Phase, found: Checkpoint | None) -> None:
+        train, validation = self.rows(phase, TRAIN), self.rows(phase, VALIDATION)
+        if found is None:
+            torch.manual_seed(derive(*self.name.key, phase.name, "start"))
+            self.method.before_phase(phase)
+        if phase.fit is not None:
+            self.method.eval()
+            with torch.no_grad():
+                phase.fit(*(map(self.data.batch, self.data.pieces(rows)) for rows in (train, validation)))
+            return
+        groups = [parameters_of(self.method, turn) for turn in phase.turns]
+        optimisers = [make_optimiser(turn.optimiser, group) for turn, group in zip(phase.turns, groups, strict=True)]
+        if found is not None:
+            found.restore_optimisers(optimisers)
+        pieces = list(self.data.pieces(validation))
+        stopped = False
+        while self.state.epoch < phase.epochs and not stopped:
+            rates = self.rates(phase)
+            self.keep_good(self.method.state_dict(), checkpoints.moments_of(optimisers))
+            loss = self._epoch(phase, train, optimisers, groups, rates)
+            value = self._validate(phase, pieces) if pieces else None
+            stopped = self.close_epoch(
+                phase, rates[0], loss, value, lambda: self._watched(phase, validation), self.method.state_dict
+            )
+            if not stopped and self.due():
+                self.save(self.method.state_dict(), checkpoints.moments_of(optimisers))
+        if self.best is not None:
+            self.method.load_state_dict(self.best)
+
+    def rows(self, phase: Phase, role: int) -> Ints:
+        """The patients of a role who take part in a phase; RequestError where there is none to train on."""
+        rows = np.flatnonzero(self.roles == role)
+        chosen: Ints = rows[phase.who(self.data.roster(rows)).numpy()] if len(rows) else rows
+        if role == TRAIN and not len(chosen):
             raise RequestError(
                 f"fold {self.name.fold} of {self.name.fold_set!r}: no training patient can take part in {phase.name!r} "
                 "(label and modalities that it needs)"
             )
-        if found is None:
-            torch.manual_seed(derive(*self.name.key, phase.name, "start"))
-            self.method.before_phase(phase)
-        groups = [_parameters(self.method, turn) for turn in phase.turns]
-        optimisers = [_optimiser(turn.optimiser, group) for turn, group in zip(phase.turns, groups, strict=True)]
-        if found is not None:
-            found.restore_optimisers(optimisers)
-        stops = phase.patience > 0 and len(validation) > 0
-        pieces = list(self.data.pieces(validation))
-        while self.state.epoch < phase.epochs:
-            epoch = self.state.epoch
-            rates = [_rate(turn.optimiser, epoch, phase.epochs, self._losses(phase)) for turn in phase.turns]
-            loss = self._epoch(phase, train, optimisers, groups, rates)
-            value = self._validate(phase, pieces) if pieces else math.nan
-            if pieces and not math.isfinite(value):
-                raise self._diverged(phase, f"the validation loss of {phase.name!r} became {value}", rates[0])
-            if stops and (self.state.best_loss is None or value < self.state.best_loss):
-                self.state.best_loss, self.state.best_epoch = value, epoch
-                self._best = {n: t.detach().clone() for n, t in self.method.state_dict().items()}
-            self.state.history.append({"phase": phase.name, "epoch": epoch, "lr": rates[0], "train_loss": loss,
-                                       "validation_loss": None if math.isnan(value) else value})  # fmt: skip
-            self.state.epoch += 1
-            if stops and epoch - self.state.best_epoch >= phase.patience:
-                break
-            if time.monotonic() - self._saved >= CHECKPOINT_EVERY_S:
-                self._save(optimisers)
-        if self._best is not None:
-            self.method.load_state_dict(self._best)
-
-    def _rows(self, phase: Phase, role: int) -> Ints:
-        rows = np.flatnonzero(self.roles == role)
-        chosen: Ints = rows[phase.who(self.data.roster(rows)).numpy()] if len(rows) else rows
         return chosen
+
+    def rates(self, phase: Phase) -> list[float]:
+        """Each turn's learning rate in the epoch that comes."""
+        rows = [h for h in self.state.history if h["phase"] == phase.name]
+        losses = [h["validation_loss"] for h in rows if h["validation_loss"] is not None]
+        return [rate(turn.optimiser, self.state.epoch, phase.epochs, losses) for turn in phase.turns]
+
+    def steps(self, phase: Phase, rows: Ints) -> list[Ints]:
+        """The training patients of each step of the epoch that comes. A step whose bags are very large becomes
+        several, so that memory is bounded."""
+        rng = generator(*self.name.key, phase.name, self.state.epoch, "order")
+        if phase.sampler == "weighted":
+            labels = [y.cpu().numpy()[rows] for y in self.data.labels.values()]
+            order = rng.choice(rows, len(rows), p=balanced(labels))
+        else:
+            order = rng.permutation(rows)
+        steps = max(1, round(len(rows) / phase.batch))
+        return [piece for step in np.array_split(order, steps) for piece in self.data.pieces(step)]
 
     def _epoch(
         self,
@@ -131,27 +177,24 @@ class Trainer:
         """One pass over the training patients; the mean loss of the first turn that moved."""
         epoch = self.state.epoch
         torch.manual_seed(derive(*self.name.key, phase.name, epoch))
-        order = generator(*self.name.key, phase.name, epoch, "order").permutation(rows)
-        steps = max(1, round(len(rows) / phase.batch))
-        for optimiser, rate in zip(optimisers, rates, strict=True):
+        for optimiser, now in zip(optimisers, rates, strict=True):
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = now
         players = list(range(len(phase.turns)))
         if phase.alternate == "epoch":
             players = [epoch % len(players)]
         if len(players) == 1:
-            _freeze_all_but(self.method, phase.turns[players[0]], groups[players[0]])
+            freeze_all_but(self.method, phase.turns[players[0]], groups[players[0]])
         losses: list[Tensor] = []
-        # A step whose bags are very large becomes several, so that memory is bounded.
-        pieces = [piece for step in np.array_split(order, steps) for piece in self.data.pieces(step)]
+        pieces = self.steps(phase, rows)
         for piece in pieces:
             batch = self.data.batch(piece)
             for player in players:
                 turn = phase.turns[player]
                 if len(players) > 1:
-                    _freeze_all_but(self.method, turn, groups[player])
+                    freeze_all_but(self.method, turn, groups[player])
                 for _ in range(turn.repeats):
-                    loss = turn.loss(batch)
+                    loss = self._loss(turn, batch)
                     optimisers[player].zero_grad(set_to_none=True)
                     if loss.requires_grad:
                         loss.backward()  # type: ignore[no-untyped-call]
@@ -162,19 +205,30 @@ class Trainer:
             with torch.no_grad():
                 self.method.after_step(phase, batch)
         values = torch.stack(losses).cpu().numpy()
-        self._check_finite(phase, values, rates[0])
+        self.check_finite(phase, values, rates[0])
         return float(values @ np.array([len(piece) for piece in pieces])) / len(rows)
 
-    def _check_finite(self, phase: Phase, losses: NDArray[np.float64], rate: float) -> None:
+    def _loss(self, turn: Turn, batch: Batch) -> Tensor:
+        if self.precision == torch.float32:
+            return turn.loss(batch)
+        with torch.autocast(self.data.device.type, self.precision):
+            return turn.loss(batch)
+
+    def check_finite(self, phase: Phase, losses: NDArray[np.float64], rate: float) -> None:
+        """RequestError names epoch, batch and learning rate of the first loss of an epoch that is no number."""
         if not np.isfinite(losses).all():
             first = int(np.flatnonzero(~np.isfinite(losses))[0])
             what = f"the loss of {phase.name!r} became {losses[first]} in batch {first} of {len(losses)},"
-            raise self._diverged(phase, what, rate)
+            raise self._diverged(what, rate)
 
-    def _diverged(self, phase: Phase, what: str, rate: float) -> RequestError:
+    def _diverged(self, what: str, rate: float) -> RequestError:
+        kept = ""
+        if self.path is not None:
+            self.save(*self._good)
+            kept = f"; {self.path} holds the state before that epoch"
         return RequestError(
             f"{self.name}: {what} in epoch {self.state.epoch} at learning rate {rate:g}; try a smaller one (--set "
-            "lr=...), in another --out or with --force"
+            f"lr=...), in another --out or with --force{kept}"
         )
 
     @torch.no_grad()
@@ -185,58 +239,55 @@ class Trainer:
         values = [float(loss(self.data.batch(piece))) * len(piece) for piece in pieces]
         return sum(values) / sum(map(len, pieces))
 
-    def _losses(self, phase: Phase) -> list[float]:
-        rows = [h for h in self.state.history if h["phase"] == phase.name]
-        return [h["validation_loss"] for h in rows if h["validation_loss"] is not None]
+    def _watched(self, phase: Phase, rows: Ints) -> float:
+        task, main = self.method.spec.tasks[0].name, self.method.variants[0]
+        found = answer(self.method, self.data, rows, self.name.key)[main]
+        return validation_auc(self.data, self.roles, task, found)
 
-    def _save(self, optimisers: list[torch.optim.Optimizer]) -> None:
+    def close_epoch(
+        self,
+        phase: Phase,
+        rate: float,
+        train_loss: float,
+        value: float | None,
+        auc: Callable[[], float],
+        weights: Callable[[], dict[str, Tensor]],
+    ) -> bool:
+        """Enter an epoch into the books: the validation loss `value` (None without validation patients) keeps the
+        weights if it is the best so far. True when the phase stops here."""
+        epoch = self.state.epoch
+        if value is not None and not math.isfinite(value):
+            raise self._diverged(f"the validation loss of {phase.name!r} became {value}", rate)
+        stops = phase.patience > 0 and value is not None
+        if value is not None and stops and (self.state.best_loss is None or value < self.state.best_loss):
+            self.state.best_loss, self.state.best_epoch = value, epoch
+            self.best = {n: t.detach().clone() for n, t in weights().items()}
+        area = auc() if value is not None and phase.watch else math.nan
+        self.state.history.append({"phase": phase.name, "epoch": epoch, "lr": rate, "train_loss": train_loss,
+                                   "validation_loss": value,
+                                   "validation_auc": None if math.isnan(area) else area})  # fmt: skip
+        self.state.epoch += 1
+        if self.watch is not None:
+            self.watch(self)
+        return stops and epoch - self.state.best_epoch >= phase.patience
+
+    def end_phase(self) -> None:
+        """The next phase comes; it has no best epoch yet."""
+        self.state.phase, self.state.epoch = self.state.phase + 1, 0
+        self.state.best_loss, self.state.best_epoch, self.best = None, -1, None
+
+    def keep_good(self, weights: dict[str, Tensor], moments: list[Moment]) -> None:
+        """Remember the state before an epoch, for the checkpoint of one that fails."""
+        if self.path is not None:
+            self._good = {n: t.clone() for n, t in weights.items()}, [(*m[:3], m[3].clone()) for m in moments]
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return time.monotonic() - self._saved >= CHECKPOINT_EVERY_S
+
+    def save(self, weights: dict[str, Tensor], moments: list[Moment]) -> None:
+        """Write a checkpoint."""
         if self.path is not None:
             self.state.seconds = time.monotonic() - self._started
-            checkpoints.save_checkpoint(self.path, self.state, self.method.state_dict(), self._best, optimisers)
+            checkpoints.save_checkpoint(self.path, self.state, weights, self.best, moments)
         self._saved = time.monotonic()
-
-
-def _modules(method: Method, turn: Turn) -> list[nn.Module]:
-    return [method.get_submodule(name) for name in turn.trains]
-
-
-def _parameters(method: Method, turn: Turn) -> list[nn.Parameter]:
-    return list(dict.fromkeys(p for module in _modules(method, turn) for p in module.parameters()))
-
-
-def _freeze_all_but(method: Method, turn: Turn, learning: list[nn.Parameter]) -> None:
-    """Only the turn's modules learn and are in training mode; dropout and batch statistics of the others rest."""
-    method.eval()
-    method.requires_grad_(False)
-    for parameter in learning:
-        parameter.requires_grad_(True)
-    for module in _modules(method, turn):
-        module.train()
-
-
-def _optimiser(wanted: Optimiser, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if wanted.name == "sgd":
-        return torch.optim.SGD(
-            parameters, wanted.lr, momentum=wanted.momentum, weight_decay=wanted.weight_decay, nesterov=wanted.nesterov
-        )
-    kind = torch.optim.AdamW if wanted.name == "adamw" else torch.optim.Adam
-    fused = all(p.is_floating_point() for p in parameters)
-    return kind(parameters, wanted.lr, betas=wanted.betas, weight_decay=wanted.weight_decay, fused=fused)
-
-
-def _rate(wanted: Optimiser, epoch: int, epochs: int, losses: list[float]) -> float:
-    """The learning rate of an epoch: a function of the epoch and the validation losses so far, so that a resumed
-    schedule needs no state."""
-    if epoch < wanted.warmup:
-        return wanted.lr * (epoch + 1) / (wanted.warmup + 1)
-    if wanted.schedule == "cosine":
-        share = (epoch - wanted.warmup) / max(epochs - wanted.warmup, 1)
-        return wanted.least_lr + (wanted.lr - wanted.least_lr) * (1 + math.cos(math.pi * share)) / 2
-    if wanted.schedule == "plateau":
-        drops, best, since = 0, math.inf, 0
-        for loss in losses:
-            best, since = (loss, 0) if loss < best else (best, since + 1)
-            if since >= wanted.plateau:
-                drops, since = drops + 1, 0
-        return max(wanted.lr / 10.0**drops, wanted.least_lr)
-    return wanted.lr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -16,6 +16,7 @@ from mmcli.training.spec import DataSpec
 
 Loss = Callable[[Batch], Tensor]
 Who = Callable[[Roster], Tensor]
+Fit = Callable[[Iterable[Batch], Iterable[Batch]], None]
 
 
 def everyone(roster: Roster) -> Tensor:
@@ -68,6 +69,16 @@ class Phase:
     `who` picks the patients of the roster who take part. `monitor` is the validation loss that stops the phase after
     `patience` epochs without a better one and picks the epoch that is kept; default the first turn's loss. 0 as
     `patience` trains all epochs and keeps the last.
+
+    `sampler`: "shuffle" shows each patient once an epoch; "weighted" draws as many with replacement, each by the
+    balanced weight of its class (the mean over its tasks), so that every class comes equally often. `watch` asks for
+    the main variant's AUC on the phase's validation patients after each epoch: for the history and the progress, never
+    for a choice; a method whose inference costs much may turn it off.
+
+    `fit` makes it a phase without turns and epochs, for what is fitted and not trained in steps: it is called once with
+    the training patients and the validation patients who take part, each in pieces in the stores' order, so that it
+    never needs all instances in memory. Its result lives in buffers; killed, it is called again. Random numbers come
+    from torch's generator, which is seeded for the part and the phase.
     """
 
     name: str
@@ -79,6 +90,9 @@ class Phase:
     monitor: Loss | None = None
     alternate: Literal["step", "epoch"] = "step"
     clip: float = 5.0
+    sampler: Literal["shuffle", "weighted"] = "shuffle"
+    watch: bool = True
+    fit: Fit | None = None
 
 
 class Method(nn.Module):
@@ -93,12 +107,20 @@ class Method(nn.Module):
     stages: ClassVar[frozenset[str]]
     Settings: ClassVar[type[MethodSettings]] = MethodSettings
     variants: ClassVar[tuple[str, ...]] = ("",)  # the first is the main one
+    # Whether parts may be trained as one stack (training/stacked.py). It promises that losses and `predict` on tables
+    # branch on no tensor's value, are not changed by a patient without label and modalities, read class weights from
+    # `self.spec` alone, draw random numbers by dropout and torch.rand only (a row a patient), and keep no buffers.
+    stackable: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()  # "teacher-latents": also the teacher's latents in `extra`
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:
         super().__init__()
         self.spec = spec
         self.settings = settings
+
+    @classmethod
+    def check(cls, bags: list[str], tables: list[str], settings: Any) -> None:
+        """RequestError when the method cannot work with these modalities; called before anything is written."""
 
     def phases(self) -> list[Phase]:
         """What is trained, in order."""
@@ -135,6 +157,22 @@ class Method(nn.Module):
         so that checkpoints and weights carry them."""
 
 
+class Fitted(Method):
+    """Base class of methods that are fitted in one go, without gradients: one phase, one call of `fit`."""
+
+    def fit(self, train: Iterable[Batch], validation: Iterable[Batch]) -> None:
+        """Fit to the labelled training patients, in pieces; what it finds goes into buffers."""
+        raise TypeError(f"the method {self.name!r} does not say how it is fitted")
+
+    def who(self, roster: Roster) -> Tensor:
+        """Whoever has a label and one of the modalities."""
+        return roster.labelled & torch.stack([roster.present[m] for m in self.spec.modalities]).any(0)
+
+    def phases(self) -> list[Phase]:
+        """One call of `fit`."""
+        return [Phase("fit", [], epochs=0, patience=0, batch=0, who=self.who, fit=self.fit)]
+
+
 def method_settings(method: type[Method], given: dict[str, str]) -> Any:
     """The method's settings from `--set name=value` texts; RequestError names the option."""
     return fill_options(method.Settings, given, f"method {method.name}")
@@ -144,10 +182,13 @@ def weighted_cross_entropy(spec: DataSpec, logits: dict[str, Tensor], batch: Bat
     """Sum over the tasks of the class-weighted mean cross entropy of the labelled patients; logits[task] (n, K)."""
     total = torch.zeros((), device=batch.rows.device)
     for task in spec.tasks:
-        y = batch.labels[task.name]
-        if bool((y >= 0).any()):
-            weights = logits[task.name].new_tensor(task.weights) if weighted else None
-            total = total + nn.functional.cross_entropy(logits[task.name], y, weights, ignore_index=-1)
+        y, x = batch.labels[task.name], logits[task.name]
+        known = (y >= 0).any()
+        # Nobody labelled: any label stands in, and the term is 0. A branch would keep parts from being stacked.
+        stand_in = torch.where(known, y, torch.zeros_like(y))
+        weights = torch.as_tensor(task.weights, dtype=x.dtype, device=x.device) if weighted else None
+        loss = nn.functional.cross_entropy(x, stand_in, weights, ignore_index=-1)
+        total = total + torch.where(known, loss, torch.zeros_like(loss))
     return total
 
 

@@ -71,8 +71,9 @@ def write_part(
     fitted: dict[str, Fitted],
     state: LoopState,
     seconds: float,
+    how: dict[str, Any] | None = None,
 ) -> None:
-    """Write all files of a part but its predictions into `folder`."""
+    """Write all files of a part but its predictions into `folder`; `how` it was trained goes into its provenance."""
     for table, (imputer_arrays, _) in fitted.items():
         (folder / _imputer_file(table)).write_bytes(save_arrays(imputer_arrays))
     weights = {n: t.detach().cpu().clone().contiguous() for n, t in method.state_dict().items()}
@@ -103,10 +104,10 @@ def write_part(
         },
     }
     (folder / HEAD).write_text(json.dumps(head, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    lines = ["phase,epoch,lr,train_loss,validation_loss"]
+    lines = ["phase,epoch,lr,train_loss,validation_loss,validation_auc"]
     for row in state.history:
-        validation = "" if row["validation_loss"] is None else repr(row["validation_loss"])
-        lines.append(f"{row['phase']},{row['epoch']},{row['lr']!r},{row['train_loss']!r},{validation}")
+        watched = ["" if row[n] is None else repr(row[n]) for n in ("validation_loss", "validation_auc")]
+        lines.append(",".join([row["phase"], str(row["epoch"]), repr(row["lr"]), repr(row["train_loss"]), *watched]))
     (folder / HISTORY).write_text("\n".join(lines) + "\n", encoding="utf-8")
     provenance = {
         "mmcli": __version__,
@@ -119,7 +120,7 @@ def write_part(
         "epochs": len(state.history),
         "wall_s": round(seconds, 3),
         "peak_memory_bytes": peak_memory(),
-    }
+    } | (how or {})
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 

@@ -131,7 +131,13 @@ def validation_auc(data: PartData, roles: NDArray[np.int8], task: str, main: dic
     """AUC of the main variant on the labelled validation patients; NaN where a class is missing there."""
     a = main[task]
     y = data.data.tasks[task].values[a.rows]
-    chosen = (roles[a.rows] == VALIDATION) & (y >= 0)
-    if len(np.unique(y[chosen])) < 2:
+    chosen = roles[a.rows] == VALIDATION
+    return defined_auc(y[chosen], a.probabilities[chosen])
+
+
+def defined_auc(y: NDArray[Any], p: NDArray[np.float64]) -> float:
+    """AUC of the labelled patients (label >= 0) with probabilities p (n, K); NaN where one class alone is there."""
+    known = y >= 0
+    if len(np.unique(y[known])) < 2:
         return float("nan")
-    return AUC.of(y[chosen].astype(np.int64), a.probabilities[chosen])
+    return AUC.of(y[known].astype(np.int64), p[known])

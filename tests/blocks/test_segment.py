@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmcli.blocks.segment import segment_softmax, segment_sum
+from mmcli.blocks.segment import segment_max, segment_softmax, segment_sum
 
 counts_of_bags = st.lists(st.integers(0, 6), min_size=1, max_size=7).filter(sum)
 
@@ -39,3 +39,12 @@ def test_gradients() -> None:
     values.requires_grad_(True)
     for function in (segment_sum, segment_softmax):
         assert torch.autograd.gradcheck(lambda x, f=function: f(x, owner, 3), values)
+
+
+@settings(max_examples=20, deadline=None)
+@given(counts_of_bags)
+def test_the_largest_of_each_bag(counts: list[int]) -> None:
+    values, owner = made(counts, 3)
+    largest = segment_max(values, owner, len(counts))
+    for i, bag in enumerate(values.split(counts)):
+        assert torch.equal(largest[i], bag.amax(0) if len(bag) else torch.zeros(3, dtype=torch.float64))

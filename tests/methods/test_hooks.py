@@ -44,7 +44,7 @@ def batch() -> Batch:
     return Batch(torch.arange(4), bags, {"t": table}, {"y": torch.zeros(4, dtype=torch.int64)})
 
 
-@pytest.mark.parametrize("name", ["attention", "kd", "deep-guide"])
+@pytest.mark.parametrize("name", ["attention", "kd", "deep-guide", "mdfn", "gated", "cross-attention"])
 @torch.no_grad()
 def test_weights_of_a_patients_bag_sum_to_one(name: str) -> None:
     found = make(name).attention(batch())

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from mmcli.errors import RequestError
 from mmcli.store import Stores
-from mmcli.training import engine
+from mmcli.training import engine, turns
+from mmcli.training.checkpoint import load_checkpoint
 from mmcli.training.data import PartData, data_spec, fit_preparation, fit_tasks, load_cohort
 from mmcli.training.engine import CHECKPOINT, PartName, Trainer
 from mmcli.training.method import (
@@ -123,7 +124,7 @@ def test_the_kept_weights_are_those_of_the_best_validation_loss(made: Any) -> No
     method, trainer = trained(made, [phase])
     losses = [row["validation_loss"] for row in trainer.state.history]
     assert len(losses) < 200 and len(losses) - 1 - int(np.argmin(losses)) == 3
-    rows = trainer._rows(method.phases()[0], 2)
+    rows = trainer.rows(method.phases()[0], 2)
     with torch.no_grad():
         assert float(method.loss(made[0].batch(rows))) == pytest.approx(min(losses), rel=1e-6)
 
@@ -170,11 +171,82 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_batch_and_rate(made: Any, tm
             return super().loss(batch) * (math.nan if len(self.seen) > 8 else 1.0)
 
     data, roles, spec = made
+    torch.manual_seed(5)
     method = Breaks(spec, MethodSettings(), [{"name": "one", "turns": [([""], ADAM)]}])
     with pytest.raises(
         RequestError, match=r"loss of 'one' became nan in batch 3 of 5, in epoch 1 at .* 0.01; .*--set lr"
-    ):
+    ) as error:
         Trainer(method, data, roles, NAME, tmp_path).train()
+    assert f"{tmp_path / CHECKPOINT} holds the state before that epoch" in str(error.value)
+    assert "\n" not in str(error.value)
+    kept = load_checkpoint(tmp_path / CHECKPOINT)
+    assert kept is not None and kept.state.epoch == 1
+    one, _ = trained(made, [{"name": "one", "turns": [([""], ADAM)], "epochs": 1}])
+    assert all(torch.equal(kept.weights[n], t) for n, t in one.state_dict().items())
+
+
+def test_an_infinite_validation_loss_stops_too(made: Any) -> None:
+    phase = {"name": "one", "turns": [([""], ADAM)], "monitor": lambda batch: torch.tensor(math.inf)}
+    with pytest.raises(RequestError, match=r"validation loss of .one. became inf in epoch 0 at learning rate"):
+        trained(made, [phase])
+
+
+def test_the_history_has_the_validation_auc(made: Any) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    phase = {"name": "one", "turns": [([""], ADAM)], "epochs": 4}
+    method, trainer = trained(made, [phase])
+    data, roles, _ = made
+    rows = np.flatnonzero(roles == 2)
+    with torch.no_grad():
+        p = method.predict(data.batch(rows))[""]["y"][:, 1].numpy()
+    expected = roc_auc_score(data.labels["y"].numpy()[rows], p)
+    assert trainer.state.history[-1]["validation_auc"] == pytest.approx(expected)
+    unwatched, other = trained(made, [phase | {"watch": False}])
+    assert other.state.history[-1]["validation_auc"] is None
+    assert torch.equal(unwatched.a.weight, method.a.weight)  # looking changes nothing
+
+
+def test_weighted_sampling_shows_every_class_equally_often(made: Any) -> None:
+    data, roles, _ = made
+    rows = np.flatnonzero(roles == 1)
+    y = data.labels["y"].numpy()
+    rows = np.concatenate([rows[y[rows] == 0], rows[y[rows] == 1][:4]])
+    phase = Phase("one", [], 1, 0, 8, sampler="weighted")
+    trainer = Trainer(trained(made, [])[0], data, roles, NAME)
+    shown = []
+    for trainer.state.epoch in range(300):
+        pieces = trainer.steps(phase, rows)
+        assert sum(map(len, pieces)) == len(rows)
+        shown += list(np.concatenate(pieces))
+    counts = np.bincount(y[shown])
+    assert abs(counts[1] / counts.sum() - 0.5) < 4 * 0.5 / math.sqrt(counts.sum())
+    np.testing.assert_allclose(turns.balanced([np.array([0, 0, 0, 1, -1])]), np.array([5, 5, 5, 15, 7.5]) / 37.5 * 1.0)
+    again = trainer.steps(phase, rows)
+    assert all(np.array_equal(a, b) for a, b in zip(again, trainer.steps(phase, rows), strict=True))
+
+
+def test_bf16_computes_in_bf16_and_keeps_float32(made: Any) -> None:
+    seen = []
+
+    class Sees(Two):
+        def logits(self, batch: Any) -> dict[str, Tensor]:
+            found = super().logits(batch)
+            seen.append((torch.is_grad_enabled(), found["y"].dtype))
+            return found
+
+    data, roles, spec = made
+    phases = [{"name": "one", "turns": [([""], ADAM)], "epochs": 20}]
+    torch.manual_seed(5)
+    method = Sees(spec, MethodSettings(), phases)
+    trainer = Trainer(method, data, roles, NAME, precision=torch.bfloat16)
+    trainer.train()
+    assert set(seen) == {(True, torch.bfloat16), (False, torch.float32)}
+    assert {p.dtype for p in method.parameters()} == {torch.float32}
+    _, exact = trained(made, phases)
+    losses = [[h["validation_loss"] for h in t.state.history] for t in (trainer, exact)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
+    assert losses[0] != losses[1]
 
 
 def test_a_phase_that_nobody_can_take_part_in(made: Any) -> None:
@@ -183,12 +255,40 @@ def test_a_phase_that_nobody_can_take_part_in(made: Any) -> None:
         trained(made, [nobody])
 
 
-def test_rates() -> None:
-    cosine = Optimiser(lr=1.0, schedule="cosine", warmup=1, least_lr=0.1)
-    assert [engine._rate(cosine, e, 5, []) for e in (0, 1, 3)] == pytest.approx([0.5, 1.0, 0.55])
-    plateau = Optimiser(lr=1.0, schedule="plateau", plateau=2)
-    assert engine._rate(plateau, 9, 99, [3, 2, 2.5, 2.4]) == pytest.approx(0.1)
-    assert engine._rate(plateau, 9, 99, [3, 2, 2.5]) == 1.0
+def torch_rates(scheduler: Callable[[torch.optim.Optimizer], Any], lr: float, losses: list[float]) -> list[float]:
+    """The rate of each epoch by a scheduler of torch."""
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr)
+    made, found = scheduler(optimiser), []
+    for loss in losses:
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        plateau = isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        made.step(loss) if plateau else made.step()
+    return found
+
+
+def test_rates_are_torchs() -> None:
+    from torch.optim import lr_scheduler as schedulers
+
+    losses = [5, 4, 4.5, 4.2, 4.1, 3, 3.5, 3.2, 3.1, 3.05, 3.3, 3.4, 2.9]
+    cosine = Optimiser(lr=0.3, schedule="cosine", least_lr=0.01)
+    ours = [turns.rate(cosine, e, 13, []) for e in range(13)]
+    assert ours == pytest.approx(torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 13, 0.01), 0.3, losses))
+    plateau = Optimiser(lr=0.3, schedule="plateau", plateau=2, least_lr=1e-3)
+    ours = [turns.rate(plateau, e, 13, losses[:e]) for e in range(13)]
+    # torch counts `patience` bad epochs before the one that lowers the rate, and compares without a threshold here
+    theirs = torch_rates(
+        lambda o: schedulers.ReduceLROnPlateau(o, patience=1, threshold=0, min_lr=1e-3, eps=0), 0.3, losses
+    )
+    assert ours == pytest.approx(theirs) and len(set(ours)) == 4
+    warm = Optimiser(lr=0.3, schedule="cosine", warmup=3)
+    ours = [turns.rate(warm, e, 13, []) for e in range(13)]
+
+    def both(o: torch.optim.Optimizer) -> Any:
+        start = schedulers.LinearLR(o, 1 / 4, 1.0, total_iters=3)
+        return schedulers.SequentialLR(o, [start, schedulers.CosineAnnealingLR(o, 10)], [3])
+
+    assert ours == pytest.approx(torch_rates(both, 0.3, losses))
 
 
 def test_settings_from_text() -> None:
@@ -231,3 +331,27 @@ def test_a_step_of_very_large_bags_becomes_several(
     monkeypatch.setattr("mmcli.training.data.INSTANCES_AT_ONCE", 10)
     Trainer(method, PartData(data, prepared, {}), roles, NAME).train()
     assert max(sizes) == 8 and sum(sizes) == 4 * int((roles == 1).sum())
+
+
+def test_pooling_of_large_bags_in_bf16_keeps_its_digits() -> None:
+    from mmcli.methods.branches import BagBranch
+    from mmcli.store.batch import PackedBag
+
+    torch.manual_seed(0)
+    branch = BagBranch(16, 8, 0.0)
+    bag = PackedBag(torch.randn(6000, 16), torch.tensor([0, 5000, 6000]), torch.ones(2, dtype=torch.bool))
+    exact = branch(bag)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, weights = branch(bag), branch.attention(bag)
+    assert weights.dtype == torch.float32 and float(weights[:5000].detach().sum()) == pytest.approx(1, abs=1e-4)
+    torch.testing.assert_close(ours, exact, rtol=0.02, atol=0.01)
+
+
+def test_a_batch_without_a_label_has_no_loss(made: Any) -> None:
+    data, _, spec = made
+    batch = data.batch(np.arange(6))
+    batch.labels["y"].fill_(-1)
+    logits = torch.randn(6, 2, requires_grad=True)
+    loss = weighted_cross_entropy(spec, {"y": logits}, batch)
+    loss.backward()
+    assert float(loss.detach()) == 0 and logits.grad is not None and not logits.grad.any()

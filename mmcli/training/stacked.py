@@ -1,0 +1,267 @@
+"""Parts of one run trained as one: their parameters are the rows of one tensor, each step moves all of them.
+
+Each part keeps its own books (a `Trainer`): its order of patients, its random numbers, its learning rate, its best
+epoch, its checkpoint, which training alone takes up as well. Parts need not be in the same epoch; one that stops no
+longer moves and is handed over at once. A step's batches have unequal numbers of patients: the smaller ones are filled
+up with a patient who has no label and no modality, whom no loss of a `stackable` method sees.
+
+Batches and random numbers are those of training one after another; results differ in the rounding of float32, which
+grows with the number of steps (measured: 2e-7 of the predictions with early stopping, 2e-4 after 60 full epochs of 14
+steps). Killed and resumed, a part ends with the same bits, whatever other parts are in the stack then: the checkpoint
+holds the sizes that its batches were filled up to, and every matrix starts at the beginning of a cache line.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mmcli.store.parts import TRAIN, VALIDATION
+from mmcli.training.batch import Batch
+from mmcli.training.checkpoint import Checkpoint, load_checkpoint
+from mmcli.training.engine import Trainer
+from mmcli.training.method import Method, Phase
+from mmcli.training.predicting import defined_auc
+from mmcli.training.seeds import derive
+from mmcli.training.stacked_optimiser import StackedOptimiser, aligned, pack, unpack
+from mmcli.training.stacked_program import Inputs, Program, Tensors
+from mmcli.training.stacked_tables import StackedTables
+from mmcli.training.turns import freeze_all_but, parameters_of
+
+Ints = NDArray[np.int64]
+NOBODY: Ints = np.zeros(0, np.int64)
+RECORD_FROM = 30  # epochs
+MOST_NUMBERS = 1 << 25  # parameters of a stack; larger networks gain nothing by one
+
+
+def stack_key(trainer: Trainer) -> Hashable | None:
+    """Parts with the same key can be trained in one stack; None where a part cannot be in any: a method that does not
+    say that it can, bags, further inputs, a GPU (whose dropout draws in an order of its own), other than float32."""
+    method, data = trainer.method, trainer.data
+    if not method.stackable or data.scalers or data.extra or data.device.type != "cpu":
+        return None
+    if trainer.precision != torch.float32:
+        return None
+    own = type(method)
+    if own.before_phase is not Method.before_phase or own.after_step is not Method.after_step:
+        return None
+    phases = method.phases()
+    if any(phase.fit is not None or len(phase.turns) != 1 for phase in phases) or not phases:
+        return None
+    settings = [(p.name, p.epochs, p.patience, p.batch, p.clip, p.sampler, p.turns[0].optimiser) for p in phases]
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in method.state_dict().items()]
+    if len(method.state_dict()) != len(list(method.parameters())):
+        return None  # buffers, or parameters with two names
+    return repr((settings, shapes, [len(t.columns) for t in method.spec.tables]))
+
+
+def stacks_of(trainers: list[Trainer]) -> list[list[Trainer]]:
+    """The trainers in stacks, in their order; those that cannot be stacked, or with nobody else, stand alone."""
+    groups: dict[Hashable, list[Trainer]] = {}
+    for number, trainer in enumerate(trainers):
+        key = stack_key(trainer)
+        groups.setdefault(("alone", number) if key is None else key, []).append(trainer)
+    found = []
+    for group in groups.values():
+        size = sum(p.numel() for p in group[0].method.parameters())
+        most = max(MOST_NUMBERS // max(size, 1), 1)
+        found += [group[i : i + most] for i in range(0, len(group), most)]
+    return found
+
+
+def began_in_stack(trainer: Trainer) -> bool:
+    """Whether a checkpoint of the part comes from a stack: it goes on in one, if all alone, to the same bits."""
+    found = load_checkpoint(trainer.path) if trainer.path else None
+    return found is not None and bool(found.state.padded) and stack_key(trainer) is not None
+
+
+def train_stack(trainers: list[Trainer], done: Callable[[Trainer], None]) -> None:
+    """Run all phases of all parts. `done` is called for each as soon as it has run its last; its method then holds the
+    kept weights."""
+    found = {trainer.name: trainer.resume() for trainer in trainers}
+    count = len(trainers[0].method.phases())
+    for number in range(count):
+        here = [trainer for trainer in trainers if trainer.state.phase == number]
+        resumed = [found[t.name] if t.state.epoch else None for t in here]
+
+        def ends(trainer: Trainer, last: bool = number + 1 == count) -> None:
+            trainer.end_phase()
+            if not last:
+                trainer.save(trainer.method.state_dict(), [])
+                return
+            trainer.method.requires_grad_(True).eval()
+            done(trainer)
+
+        if here:
+            _StackedPhase(here, number, resumed, ends).run()
+
+
+class _StackedPhase:
+    """One phase of the parts of a stack. Row k of every tensor is part k's; a part that has stopped keeps its row,
+    which moves no longer. At least the last row is nobody's, since the last numbers of a tensor may be computed by
+    other instructions than the rest; and a phase that is resumed has as many rows as before."""
+
+    def __init__(
+        self, trainers: list[Trainer], number: int, found: list[Checkpoint | None], ends: Callable[[Trainer], None]
+    ) -> None:
+        self.number, self.ends = number, ends
+        kept = [f.state.padded for f in found if f is not None and f.state.padded]
+        least = max([len(trainers) + 1, *(sizes[2] for sizes in kept)])
+        spare = least - len(trainers)
+        trainers, found = [*trainers, *trainers[:1] * spare], [*found, *found[:1] * spare]
+        self.rows = [_Row(trainer, trainer.method.phases()[number]) for trainer in trainers]
+        for k in range(len(trainers) - spare, len(trainers)):
+            self.rows[k].live = False
+        names = {id(p): name for name, p in trainers[0].method.named_parameters()}
+        turn = self.rows[0].phase.turns[0]
+        self.names = [names[id(p)] for p in parameters_of(trainers[0].method, turn)]
+        parameters = [dict(t.method.named_parameters()) for t in trainers]
+        self.shapes = [parameters[0][n].shape for n in self.names]
+        flat = torch.stack([pack([p[n] for n in self.names]) for p in parameters])
+        rest = [n for n in parameters[0] if n not in self.names]
+        self.rest = {n: torch.stack([p[n].detach() for p in parameters]) for n in rest}
+        self.optimiser = StackedOptimiser(turn.optimiser, flat, self.shapes)
+        for k, checkpoint in enumerate(found):
+            if checkpoint is not None:
+                self.optimiser.restore(k, checkpoint.moments)
+        self.tables = StackedTables(trainers)
+        widths = np.max([*(row.widths() for row in self.rows), *(sizes[:2] for sizes in kept)], axis=0)
+        self.padded: list[int] = [*(aligned(n) for n in widths.tolist()), len(self.rows)]
+        for trainer in trainers:
+            trainer.state.padded = self.padded
+        self._programs()
+
+    def _programs(self) -> None:
+        self.method = copy.deepcopy(self.rows[0].part.method)
+        self.phase = self.method.phases()[self.number]
+        task, main = self.method.spec.tasks[0].name, self.method.variants[0]
+
+        def probabilities(batch: Batch) -> Tensor:
+            return self.method.predict(batch)[main][task]
+
+        loss = self.phase.turns[0].loss
+        record = self.phase.epochs >= RECORD_FROM  # the same for a phase that is resumed
+        self.step = Program(self.method, loss, self.names, self.shapes, True, record)
+        self.validate = Program(self.method, self.phase.monitor or loss, self.names, self.shapes, False)
+        self.predict = Program(self.method, probabilities, self.names, self.shapes, False)
+
+    def run(self) -> None:
+        """All epochs of all parts."""
+        while live := [k for k, row in enumerate(self.rows) if row.live]:
+            stopped = self._epoch(live)
+            going = [k for k in live if k not in stopped]
+            if going and self.rows[going[0]].part.due():
+                for k in going:
+                    self.rows[k].part.save(self._weights(k), self.optimiser.moments(k))
+            for k in stopped:
+                row = self.rows[k]
+                row.live = False
+                row.part.method.load_state_dict(self._weights(k) if row.part.best is None else row.part.best)
+                self.ends(row.part)
+
+    def _weights(self, k: int) -> Tensors:
+        pieces = zip(self.names, unpack(self.optimiser.flat[k], self.shapes), strict=True)
+        return dict(pieces) | {n: x[k] for n, x in self.rest.items()}
+
+    def _epoch(self, live: list[int]) -> list[int]:
+        """One epoch of each live part; the rows of those that stop with it."""
+        steps: list[list[Ints]] = [[] for _ in self.rows]
+        rates = np.zeros(len(self.rows))
+        for k in live:
+            row = self.rows[k]
+            rates[k] = row.part.rates(row.phase)[0]
+            row.part.keep_good(self._weights(k), self.optimiser.moments(k))
+            steps[k] = row.part.steps(row.phase, row.train)
+            row.seed(row.part.state.epoch)
+        turn = self.phase.turns[0]
+        freeze_all_but(self.method, turn, parameters_of(self.method, turn))
+        losses = []
+        for j in range(max(map(len, steps))):
+            chosen = [of[j] if j < len(of) else NOBODY for of in steps]
+            inputs = self.tables.inputs(chosen, self.padded[0])
+            moves = np.array([len(c) > 0 or not row.live for c, row in zip(chosen, self.rows, strict=True)])
+            for _ in range(turn.repeats):
+                loss, gradients = self._call(self.step, inputs, chosen)
+                self.optimiser.step(gradients, rates, moves, self.phase.clip)
+            losses.append(loss)
+        told = torch.stack(losses).double().numpy()
+        for k in live:
+            self.rows[k].part.check_finite(self.rows[k].phase, told[: len(steps[k]), k], rates[k])
+        self.method.eval()
+        values = self._validated()
+        areas = self._areas() if self.phase.watch else [math.nan] * len(self.rows)
+        stopped = []
+        for k in live:
+            row, sizes = self.rows[k], np.array([len(rows) for rows in steps[k]])
+            train_loss = float(told[: len(sizes), k] @ sizes) / len(row.train)
+            weights = partial(self._weights, k)
+            stops = row.part.close_epoch(
+                row.phase, float(rates[k]), train_loss, values[k], partial(float, areas[k]), weights
+            )
+            if stops or row.part.state.epoch >= row.phase.epochs:
+                stopped.append(k)
+        return stopped
+
+    def _call(self, program: Program, inputs: Inputs, chosen: Sequence[Ints]) -> tuple[Tensor, Tensor]:
+        generators = [row.generator for row in self.rows]
+        return program(self.optimiser.flat, self.rest, inputs, [len(c) for c in chosen], generators)
+
+    def _on_validation(self, program: Program, what: tuple[object, ...]) -> list[list[tuple[Ints, Tensor]]]:
+        """For each row what a program says of the part's validation patients, piece by piece."""
+        found: list[list[tuple[Ints, Tensor]]] = [[] for _ in self.rows]
+        for row in self.rows:
+            row.seed(*what)
+        for j in range(max(len(row.validation) for row in self.rows)):
+            chosen = [row.validation[j] if row.live and j < len(row.validation) else NOBODY for row in self.rows]
+            told, _ = self._call(program, self.tables.inputs(chosen, self.padded[1]), chosen)
+            for k, (rows, answer) in enumerate(zip(chosen, told, strict=True)):
+                if len(rows):
+                    found[k].append((rows, answer))
+        return found
+
+    def _validated(self) -> list[float | None]:
+        found = self._on_validation(self.validate, ("validation",))
+        return [sum(float(v) * len(r) for r, v in of) / sum(len(r) for r, _ in of) if of else None for of in found]
+
+    def _areas(self) -> list[float]:
+        areas = []
+        for row, of in zip(self.rows, self._on_validation(self.predict, ("predict",)), strict=True):
+            p = [answer[: len(rows)].double().numpy() for rows, answer in of]
+            areas.append(row.auc(np.concatenate(p)) if p else math.nan)
+        return areas
+
+
+class _Row:
+    """A part's place in a stack."""
+
+    def __init__(self, part: Trainer, phase: Phase) -> None:
+        self.part, self.phase, self.live = part, phase, True
+        self.train, validation = part.rows(phase, TRAIN), part.rows(phase, VALIDATION)
+        self.validation = list(part.data.pieces(validation))
+        self.generator = torch.Generator()
+        method, task = part.method, part.method.spec.tasks[0]
+        self._y = part.data.labels[task.name].numpy()[validation]
+        used = method.used(part.data.roster(validation).present)[method.variants[0]]
+        self._nothing = ~torch.stack(list(used.values())).any(0).numpy()
+        self._prior = task.prior
+
+    def seed(self, *what: object) -> None:
+        """Make the generator ready for an epoch, or for what else is done in a phase."""
+        self.generator.manual_seed(derive(*self.part.name.key, self.phase.name, *what))
+
+    def widths(self) -> list[int]:
+        """The most patients of a training step, and of a validation piece."""
+        steps = self.part.steps(self.phase, self.train)
+        return [max(map(len, steps)), max(map(len, self.validation), default=0)]
+
+    def auc(self, p: NDArray[np.float64]) -> float:
+        """AUC of the probabilities (n, K) of the validation patients, by the rules of every answer."""
+        p = np.where(self._nothing[:, None], self._prior, p)
+        return defined_auc(self._y, p / p.sum(1, keepdims=True))
