@@ -14,8 +14,8 @@ from mmcli.evaluation.checks import check_same_patients_and_classes
 from mmcli.evaluation.comparisons import adjusted, compare, pairs_of
 from mmcli.evaluation.deciding import decide_by, thresholds_said
 from mmcli.evaluation.delong import delong
-from mmcli.evaluation.estimates import Bootstrap, Resampler, Sample, limits, of_metrics
-from mmcli.evaluation.formulas import FORMULAS, best_limits, by_formula
+from mmcli.evaluation.estimates import Bootstrap, Resampler, Sample, of_metrics
+from mmcli.evaluation.formulas import FORMULAS, best_limits, by_formula, class_by_formula
 from mmcli.evaluation.intervals import KINDS
 from mmcli.evaluation.predictions import Predictions
 from mmcli.evaluation.result import CLASSES, CONFORMAL, METRICS, SUBGROUPS, WITHHELD, Result
@@ -24,7 +24,7 @@ from mmcli.evaluation.subgroups import subgroup_rows
 from mmcli.evaluation.thresholds import parse_rule
 from mmcli.evaluation.withheld import Condition, withheld_rows
 from mmcli.metrics import Metric, load_metrics
-from mmcli.metrics.by_class import per_class
+from mmcli.metrics.by_class import PER_CLASS, per_class
 from mmcli.metrics.metric import Floats
 
 Row = dict[str, Any]
@@ -129,19 +129,17 @@ def _class_rows(group: Sequence[Predictions], resampler: Resampler, question: Qu
         found = per_class(p.y, p.answers("ranking", draw), w)
         return np.concatenate([values.T for values in found.values()])
 
-    names = list(per_class(group[0].y, group[0].p, np.ones((1, len(group[0].y)))))
+    names = list(PER_CLASS)
+    metrics = load_metrics(2)
     sample = resampler.sample(group, quantities)
     rows = []
     for i, p in enumerate(group):
         areas = delong(p.y, [p.p], p.units(question.clusters)) if p.draws is None else None
         for q, (name, k) in enumerate((name, k) for name in names for k in range(len(classes))):
-            row = {**_who(p), "class": classes[k], "metric": name, "n": int((p.y == k).sum()),
-                   "value": float(sample.values[i, q]), **limits(resampler.interval(sample, i, q))}  # fmt: skip
-            if name == "auc" and areas is not None:
-                low, high = areas.class_interval(k, question.level)
-                if not np.isnan(low):
-                    row |= {"analytic": "delong", "analytic_low": low, "analytic_high": high}
-            rows.append(row)
+            formula = class_by_formula(p, k, metrics[name], areas, question.level, question.clusters)
+            rows.append({**_who(p), "class": classes[k], "metric": name, "n": int((p.y == k).sum()),
+                         "value": float(sample.values[i, q]), **best_limits(resampler, sample, i, q, formula),
+                         **formula})  # fmt: skip
     return rows
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mmcli.evaluation.delong import delong
+from mmcli.evaluation.delong import Delong, delong
 from mmcli.evaluation.estimates import Resampler, Sample, limits
 from mmcli.evaluation.predictions import Predictions
 from mmcli.evaluation.proportions import wilson, wilson_mean
 from mmcli.evaluation.rubin import rubin
 from mmcli.metrics import Metric
-from mmcli.metrics.metric import confusion
+from mmcli.metrics.metric import confusion, decide
 
 Row = dict[str, Any]
 # Formulas that hold their level where the bootstrap does not, with few patients in a class.
@@ -40,15 +40,32 @@ def by_formula(p: Predictions, metric: Metric, level: float, clusters: Mapping[s
     if p.draws is not None or p.clustered or clusters is not None:
         return {}
     if metric.proportion is not None:
-        successes, trials = metric.proportion(p.y, p.answers(metric.about))
-        if trials:
-            low, high = wilson(successes, trials, level)
-            return {"analytic": "wilson", "analytic_low": low, "analytic_high": high}
+        return _wilson(*metric.proportion(p.y, p.answers(metric.about)), level)
     if metric.name == "balanced_accuracy":
         matrix = confusion(p.y, p.answers(metric.about), np.ones((1, len(p.y))))[0].astype(int)
         low, high = wilson_mean(matrix.diagonal().tolist(), matrix.sum(axis=1).tolist(), level)
         return {"analytic": "mover", "analytic_low": low, "analytic_high": high} if not np.isnan(low) else {}
     return {}
+
+
+def class_by_formula(
+    p: Predictions, k: int, metric: Metric, areas: Delong | None, level: float, clusters: Mapping[str, str] | None
+) -> Row:
+    """As `by_formula` for class k against the rest; `areas` are DeLong's of the predictions."""
+    if metric.name == "auc" and areas is not None:
+        low, high = areas.class_interval(k, level)
+        return {"analytic": "delong", "analytic_low": low, "analytic_high": high} if not np.isnan(low) else {}
+    if metric.proportion is None or p.draws is not None or p.clustered or clusters is not None:
+        return {}
+    called = decide(p.p) == k
+    return _wilson(*metric.proportion((p.y == k).astype(np.int64), np.stack([~called, called], 1).astype(float)), level)
+
+
+def _wilson(successes: int, trials: int, level: float) -> Row:
+    if not trials:
+        return {}
+    low, high = wilson(successes, trials, level)
+    return {"analytic": "wilson", "analytic_low": low, "analytic_high": high}
 
 
 def best_limits(resampler: Resampler, sample: Sample, i: int, q: int, formula: Row) -> Row:

@@ -331,6 +331,12 @@ def test_classes_of_more_than_two_are_told_one_by_one() -> None:
     assert list(rows["class"]) == list("abc")
     np.testing.assert_allclose(rows["value"], [roc_auc_score(y == k, p[:, k]) for k in range(3)], atol=1e-12)
     assert (rows["analytic_low"] < rows["value"]).all()
+    found = result.classes[result.classes["metric"] == "sensitivity"]
+    for k, (_, row) in enumerate(found.iterrows()):
+        own = y == k
+        theirs = stats.binomtest(int((p[own].argmax(1) == k).sum()), int(own.sum())).proportion_ci(0.95, "wilson")
+        assert row["interval"] == row["analytic"] == "wilson"
+        np.testing.assert_allclose([row["low"], row["high"]], [theirs.low, theirs.high], atol=1e-12)
     assert figure(result, "m", "auc")["value"] == pytest.approx(roc_auc_score(y, p, multi_class="ovr"), abs=1e-12)
 
 
