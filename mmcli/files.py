@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,30 @@ def publish(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # where nothing can be written, nothing was left
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder of files: one that is there already goes only when the new one is whole."""
+    final = Path(os.path.abspath(path))  # noqa: PTH100  (resolve() would follow a link that the user put there)
+    new, old = partial_name(final), final.with_name(f".{final.name}.{os.getpid()}.old")
+    try:
+        new.mkdir(parents=True)
+        yield new
+        for file in new.iterdir():
+            with file.open("rb") as content:
+                os.fsync(content.fileno())
+        if final.exists():
+            final.rename(old)
+        new.rename(final)
+        sync_directory(final.parent)
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be written ({reason(error)}); give another --out or make room") from error
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists() and not final.exists():
+            old.rename(final)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def partial_name(path: Path) -> Path:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +19,10 @@ from mmcli.evaluation.result import Result
 from mmcli.evaluation.sources import Inputs, PredictionTable, Run, load, unique_names
 from mmcli.evaluation.thresholds import parse_rule
 from mmcli.evaluation.withheld import Condition
-from mmcli.files import fingerprint, partial_name, sync_directory
+from mmcli.files import fingerprint, publish_folder
 from mmcli.progress import note, track
 from mmcli.settings import EvaluateSettings
-from mmcli.stages.outcome import Outcome, is_done, refuse_input, remove
+from mmcli.stages.outcome import Outcome, existing_report, is_done, refuse_input
 from mmcli.store import Stores
 
 if TYPE_CHECKING:
@@ -64,7 +61,7 @@ def run(settings: EvaluateSettings) -> Outcome:
     for source in inputs.sources:
         if isinstance(source, Run) and source.path.resolve() in out.resolve().parents:
             raise RequestError(f"--out {out}: lies inside the run {source.path}; give another --out")
-    existing = _existing(out)
+    existing = existing_report(out, METRICS_FILE, "metrics", OURS, "report")
     if is_done(out, request, None if existing is None else existing.get("request"), settings.force):
         assert existing is not None
         return _outcome(from_json(existing), out, f"{out} holds this evaluation already: nothing to do.\n")
@@ -76,7 +73,8 @@ def run(settings: EvaluateSettings) -> Outcome:
             note(f"{p.run}: {len(p.missing_parts)} parts are missing; evaluated on {len(p.parts)}", settings.quiet)
     result = analyse(predictions, question, _conditions(settings, sweep, inputs, predictions))
     result = replace(result, about={"request": request, "inputs": _told(inputs, facts), "confidence": question.level})
-    _publish(out, settings, result, question, inputs, sweep)
+    with publish_folder(out) as folder:
+        _write(folder, settings, result, question, inputs, sweep)
     return _outcome(result, out)
 
 
@@ -201,22 +199,6 @@ def _request(settings: EvaluateSettings, inputs: Inputs, reference: str | None) 
     return {**settings.request(), "label": list(inputs.tasks), "reference": reference, "runs": inputs.files, **patients}
 
 
-def _existing(out: Path) -> dict[str, Any] | None:
-    """metrics.json of the report that is there, None where there is nothing; what is no report is never replaced."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    try:
-        content = json.loads((out / METRICS_FILE).read_text(encoding="utf-8"))
-        ours = isinstance(content["request"], dict) and isinstance(content["metrics"], list)
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise RequestError(f"{out}: is there and holds no report of mmcli's; give another --out")
-    if foreign := [f.name for f in sorted(out.iterdir()) if not f.name.startswith(OURS)]:
-        raise RequestError(f"{out}: holds {foreign[0]!r} beside the report; move it away, or give another --out")
-    return dict(content)
-
-
 def _write(
     folder: Path, settings: EvaluateSettings, result: Result, question: Question, inputs: Inputs, sweep: Sweep | None
 ) -> None:
@@ -249,31 +231,3 @@ def _attention(
         with Repredictor(source.path, METHODS, stores, memory=settings.memory, device=device) as again:
             notes += draw_attention_maps(album, source, again, patients, settings.attention_maps)
     return notes
-
-
-def _publish(
-    out: Path, settings: EvaluateSettings, result: Result, question: Question, inputs: Inputs, sweep: Sweep | None
-) -> None:
-    """Make the directory beside its place and rename it there; an older one goes only when the new one is whole."""
-    final = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link that the user put there)
-    new = partial_name(final)
-    old = final.with_name(f".{final.name}.{os.getpid()}.old")
-    try:
-        remove(new)
-        new.mkdir(parents=True)
-        _write(new, settings, result, question, inputs, sweep)
-        for file in new.iterdir():
-            with file.open("rb") as content:
-                os.fsync(content.fileno())
-        if final.exists():
-            final.rename(old)
-        new.rename(final)
-        sync_directory(final.parent)
-    except OSError as error:
-        problem = error.strerror or error
-        raise RequestError(f"{out}: cannot be written ({problem}); give another --out or make room") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if old.exists() and not final.exists():
-            old.rename(final)
-        shutil.rmtree(old, ignore_errors=True)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from mmcli.errors import RequestError
@@ -17,7 +13,7 @@ from mmcli.evaluation.imputation.hiding import WAYS, choose_driver
 from mmcli.evaluation.imputation.measures import LEAST_DRAWS
 from mmcli.evaluation.imputation.report import CONTENT, REPORT, from_content, write_report
 from mmcli.evaluation.imputation.text import lines, tables
-from mmcli.files import partial_name, reason, sync_directory
+from mmcli.files import publish_folder
 from mmcli.imputers import IMPUTERS, make_imputer
 from mmcli.progress import note
 from mmcli.registry import did_you_mean
@@ -26,7 +22,7 @@ from mmcli.stages.common import choose_fold_set, open_stores, patients_digest
 from mmcli.stages.impute import allowed, find_table, plural
 from mmcli.stages.impute_checks import check_folds, check_table
 from mmcli.stages.impute_kept import Kept
-from mmcli.stages.outcome import Outcome, is_done, refuse_input, remove
+from mmcli.stages.outcome import Outcome, existing_report, is_done, refuse_input
 from mmcli.store import Label, Stores
 from mmcli.store.parts import TEST
 
@@ -63,7 +59,7 @@ def run_benchmark(settings: ImputeSettings) -> Outcome:
                    "folds": fold_set, "imputations": draws, "label": list(plan.labels)}  # fmt: skip
         if settings.cohort is not None:
             request["patients"] = patients_digest(stores.patients)
-        existing = _existing(settings.out)
+        existing = existing_report(settings.out, CONTENT, "rows", OURS, "benchmark")
         data = {"out": str(settings.out), "report": str(settings.out / REPORT), "methods": methods}
         if is_done(settings.out, request, existing and existing["request"], settings.force):
             assert existing is not None
@@ -85,7 +81,8 @@ def run_benchmark(settings: ImputeSettings) -> Outcome:
             "among the training patients; the table is too small, or --spare leaves nothing"
         )
     result.notes += _notes(result, ways, draws, labels)
-    _publish(settings.out, lambda folder: write_report(folder, result, request, settings.confidence))
+    with publish_folder(settings.out) as folder:
+        write_report(folder, result, request, settings.confidence)
     kept.remove()
     data["seconds"] = {m: round(s, 2) for m, s in result.seconds.items()}  # type: ignore[assignment]
     return _outcome(result, data, [])
@@ -157,45 +154,3 @@ def _again(plan: Plan, content: dict[str, Any]) -> Benchmark:
     shown = Benchmark(table, plan, methods, notes=list(content["notes"]))
     shown.hidden = dict.fromkeys(dict.fromkeys(table["way"]))  # type: ignore[assignment]
     return shown
-
-
-def _existing(out: Path) -> dict[str, Any] | None:
-    """benchmark.json of the report that is there, None where there is nothing; what is no report of this kind is
-    never replaced."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return None
-    try:
-        content = json.loads((out / CONTENT).read_text(encoding="utf-8"))
-        ours = isinstance(content["request"], dict) and isinstance(content["rows"], list)
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise RequestError(f"{out}: is there and holds no benchmark of mmcli's; give another --out")
-    if foreign := [f.name for f in sorted(out.iterdir()) if not f.name.startswith(OURS)]:
-        raise RequestError(f"{out}: holds {foreign[0]!r} beside the benchmark; move it away, or give another --out")
-    return dict(content)
-
-
-def _publish(out: Path, write: Callable[[Path], None]) -> None:
-    """Make the directory beside its place and rename it there; an older one goes only when the new one is whole."""
-    final = Path(os.path.abspath(out))  # noqa: PTH100  (resolve() would follow a link that the user put there)
-    new = partial_name(final)
-    old = final.with_name(f".{final.name}.{os.getpid()}.old")
-    try:
-        new.mkdir(parents=True)
-        write(new)
-        for file in new.iterdir():
-            with file.open("rb") as content:
-                os.fsync(content.fileno())
-        if final.exists():
-            final.rename(old)
-        new.rename(final)
-        sync_directory(final.parent)
-    except OSError as error:
-        raise RequestError(f"{out}: cannot be written ({reason(error)}); give another --out or make room") from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if old.exists() and not final.exists():
-            old.rename(final)
-        if final.exists():
-            remove(old)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -40,6 +41,26 @@ def is_done(out: Path, request: dict[str, Any], existing: dict[str, Any] | None,
         f"{out} holds the answer to another request ({difference(existing, request)}); "
         "give another --out, or --force to replace it"
     )
+
+
+def existing_report(out: Path, file: str, rows: str, ours: tuple[str, ...], what: str) -> dict[str, Any] | None:
+    """The JSON `file` of the folder that a command wrote, None where there is nothing.
+
+    What is no report of this kind (`file` has no list `rows`), or holds a file whose name begins like none of `ours`,
+    is never replaced: RequestError says so, `what` being the report's name.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    try:
+        content = json.loads((out / file).read_text(encoding="utf-8"))
+        known = isinstance(content["request"], dict) and isinstance(content[rows], list)
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise RequestError(f"{out}: is there and holds no {what} of mmcli's; give another --out")
+    if foreign := [f.name for f in sorted(out.iterdir()) if not f.name.startswith(ours)]:
+        raise RequestError(f"{out}: holds {foreign[0]!r} beside the {what}; move it away, or give another --out")
+    return dict(content)
 
 
 def refuse_input(out: Path, inputs: Sequence[Path], option: str = "--out") -> None:
