@@ -76,8 +76,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "patients: new.csv\nid: id\nlabels: {who: [a, b]}\nfolds: {own: {column: part}}\nmodalities: {}\n"
     )
     fill: dict[str, Any] = {"stores": [store], "table": "t", "quiet": True}
-    impute.run(ImputeSettings(**fill, out=home / "i.h5"))
-    impute.run(ImputeSettings(**fill, out=home / "m.h5", imputations=3, cohort=home / "new.yaml", name="multi"))
+    impute.run(ImputeSettings(**fill, method="mice", out=home / "i.h5"))
+    impute.run(
+        ImputeSettings(**fill, method="mice", out=home / "m.h5", imputations=3, cohort=home / "new.yaml", name="multi")
+    )
     common: dict[str, Any] = {"stores": [store, home / "i.h5"], "imputer": "mice", "quiet": True}
     quick = {"epochs": "5", "width": "8"}
     teacher.run(TeacherSettings(**common, out=home / "attention", set=quick, withhold={"slide": "0.2", "t": "0.15"}))
