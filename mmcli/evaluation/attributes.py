@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -71,14 +71,15 @@ def of_file(path: Path) -> Attributes:
     return of_frame(read_frame(path), str(path))
 
 
-def of_stores(stores: Stores) -> Attributes:
-    """Group, labels and the tables' columns of joined stores, as text."""
+def of_stores(stores: Stores, wanted: Collection[str]) -> Attributes:
+    """Group, labels and the tables' columns of joined stores, as text. Columns that are not `wanted` stay empty, for
+    their names alone: a table may have ten thousand."""
     found, ids = Attributes(), stores.patients.ids
     if stores.patients.group is not None:
         found.add(GROUP, dict(zip(ids, stores.patients.group, strict=True)))
     for table in stores.tables.values():
         for j, (column, kind) in enumerate(zip(table.columns, table.kinds, strict=True)):
-            seen = np.flatnonzero(table.observed[:, j])
+            seen = np.flatnonzero(table.observed[:, j]) if column in wanted else np.empty(0, np.int64)
             values = table.values[seen, j]
             if kind == "numeric":
                 text = [f"{v:.12g}" for v in values]

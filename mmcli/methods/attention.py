@@ -56,7 +56,6 @@ class Attention(NetworkMethod):
     name: ClassVar[str] = "attention"
     source: ClassVar[str] = "Ilse, Tomczak & Welling 2018, arXiv:1802.04712 (the pooling)"
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
-    stackable: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = AttentionSettings
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:

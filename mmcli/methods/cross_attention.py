@@ -79,7 +79,6 @@ class CrossAttentionFusion(NetworkMethod):
     name: ClassVar[str] = "cross-attention"
     source: ClassVar[str] = "Vaswani et al. 2017, arXiv:1706.03762"
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
-    stackable: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = CrossAttentionSettings
 
     @classmethod

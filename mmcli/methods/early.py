@@ -63,7 +63,6 @@ class Early(NetworkMethod):
     name: ClassVar[str] = "early"
     source: ClassVar[str] = "Baltrusaitis, Ahuja & Morency 2019, arXiv:1705.09406, sec. 6.1 (the term)"
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
-    stackable: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = EarlySettings
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:

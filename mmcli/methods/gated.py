@@ -50,7 +50,6 @@ class Gated(NetworkMethod):
     name: ClassVar[str] = "gated"
     source: ClassVar[str] = "Arevalo et al. 2017, arXiv:1702.01992"
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
-    stackable: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = GatedSettings
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:

@@ -9,16 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from mmcli.methods.attention import AttentionSettings, PresentAwareNetwork
-from mmcli.methods.network import optimiser
+from mmcli.methods.network import NetworkMethod
 from mmcli.training.batch import Batch, Roster
-from mmcli.training.method import (
-    Method,
-    MethodSettings,
-    Phase,
-    Turn,
-    probabilities,
-    weighted_cross_entropy,
-)
+from mmcli.training.method import MethodSettings, weighted_cross_entropy
 from mmcli.training.spec import DataSpec
 
 
@@ -41,7 +34,7 @@ def distillation(teacher: Tensor, student: Tensor, tau: float) -> Tensor:
     return tau**2 * (target.exp() * (target - own)).sum(-1)
 
 
-class KnowledgeDistillation(Method):
+class KnowledgeDistillation(NetworkMethod):
     """Logit distillation: a student on some of the modalities learns from labels and from its teacher's probabilities.
 
     loss = (1 - alpha) CE(y, student) + alpha tau^2 KL(teacher || student), summed over the tasks. The first term is
@@ -54,6 +47,7 @@ class KnowledgeDistillation(Method):
     name: ClassVar[str] = "kd"
     source: ClassVar[str] = "Hinton, Vinyals & Dean 2015, arXiv:1503.02531"
     stages: ClassVar[frozenset[str]] = frozenset({"distill"})
+    stackable: ClassVar[bool] = False  # the loss asks whether a batch has answers of the teacher
     Settings: ClassVar[type[MethodSettings]] = DistillationSettings
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:
@@ -82,21 +76,3 @@ class KnowledgeDistillation(Method):
         seen = torch.stack([roster.present[m] for m in self.spec.modalities]).any(0)
         taught = torch.stack([~roster.extra[f"teacher.{t.name}"].isnan().any(-1) for t in self.spec.tasks]).any(0)
         return seen & (roster.labelled | (taught if self.settings.alpha > 0 else roster.labelled))
-
-    def phases(self) -> list[Phase]:
-        """One phase: the student learns; the teacher is only its answers."""
-        s = self.settings
-        turn = Turn(["network"], self.loss, optimiser(s))
-        return [Phase("train", [turn], s.epochs, s.patience, s.batch, who=self.who, sampler=s.sampler)]
-
-    def predict(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
-        """Softmax of the student's logits at temperature 1."""
-        return {"": probabilities(self.network(batch))}
-
-    def latents(self, batch: Batch) -> dict[str, Tensor]:
-        """The student's concatenation before its heads."""
-        return {"joint": self.network.embed(batch)}
-
-    def attention(self, batch: Batch) -> dict[str, Tensor]:
-        """The pooling's weights a_k (Ilse et al. 2018, eq. 9) in each bag modality."""
-        return self.network.branches.attention(batch)

@@ -59,7 +59,6 @@ class LowRankTensor(NetworkMethod):
     name: ClassVar[str] = "low-rank-tensor"
     source: ClassVar[str] = "Liu et al. 2018, arXiv:1806.00064"
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
-    stackable: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = LowRankSettings
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:

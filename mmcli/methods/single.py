@@ -47,7 +47,6 @@ class Single(NetworkMethod):
     name: ClassVar[str] = "single"
     source: ClassVar[str] = "Ilse, Tomczak & Welling 2018, arXiv:1802.04712 (the pooling)"
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
-    stackable: ClassVar[bool] = True
     Settings: ClassVar[type[MethodSettings]] = SingleSettings
 
     @classmethod

@@ -144,7 +144,7 @@ def _attributes(
             try:
                 with Stores(paths) as stores:
                     facts[source.name] = missingness(stores, own)
-                    for name, values in of_stores(stores).columns.items():
+                    for name, values in of_stores(stores, asked).columns.items():
                         found.add(name, values)
             except MmcliError as error:
                 if given or asked - set(found.columns):
