@@ -24,6 +24,9 @@ class PreprocessSettings(Failures):
         None, "Folder that the cohort's paths are relative to; default the YAML's own.", INPUT, request=False
     )
     modalities: CommaList = option([], "Only these modalities of the cohort; default all.", INPUT, metavar="A,B")
+    pictures: bool = option(
+        True, "Write a picture of each patient's result beside the store, for a person to check.", OUTPUT,
+    )  # fmt: skip
     mpp: PerModality = option(
         {},
         "MPP of a slide modality's level 0 in µm per pixel, over what the files say.",

@@ -104,14 +104,16 @@ def test_bad_files_among_good_ones(work: Path, tmp_path: Path, say: Callable) ->
 def test_one_fault_of_a_library_is_one_patients_failure(
     work: Path, tmp_path: Path, say: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mmcli.stages import preprocess
+    from mmcli.stages.prepare import volume
+
+    whole = volume.prepare
 
     def reader(file, options):
         if "P004" in file.shown:
             raise OverflowError("a library's surprise")
-        return preprocess._volume(file, options)
+        return whole(file, options)
 
-    monkeypatch.setitem(preprocess.PREPARE, "volume", reader)
+    monkeypatch.setattr(volume, "prepare", reader)
     code, _, _ = say(f"preprocess cohort.yaml --modalities ct --out {tmp_path}/x.h5 --quiet")
     assert code == 3
     assert "P004,ct,ct/P004.nii.gz,ct/P004.nii.gz: OverflowError" in (tmp_path / "x.h5.failures.csv").read_text()
