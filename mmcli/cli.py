@@ -153,6 +153,10 @@ def cohort_check(
     _finish(import_module("mmcli.stages.cohort").check(cohort, root), json_)
 
 
+def _add_store_stage(name: str, module: str) -> None:
+    store_app.command(name)(command(SETTINGS[f"store {name}"], lambda settings: _run_stage(module, settings)))
+
+
 @store_app.command("info")
 def store_info(stores: STORES, json_: JSON = False) -> None:
     """Say what stores hold: patients, labels, fold sets, modalities, tables.
@@ -185,23 +189,8 @@ def store_pack(
     _finish(import_module("mmcli.stages.store").pack(stores, out, force), json_)
 
 
-@store_app.command("export")
-def store_export(
-    stores: STORES,
-    modality: Annotated[str, typer.Option(show_default=False, help="The modality whose features are written.")],
-    out: Annotated[Path, typer.Option(show_default=False, metavar="DIR|FILE.npz", help="What to write.")],
-    layout: Annotated[str, typer.Option(metavar="stamp|npz", help="How the features are laid out.")] = "npz",
-    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
-    json_: JSON = False,
-) -> None:
-    """Write a modality's features in another tool's layout.
-
-    Example: mmcli store export features.h5 --modality slide --layout stamp --out stamp-features
-    """
-    _finish(import_module("mmcli.stages.store").export(stores, modality, layout, out, force), json_)
-
-
-store_app.command("import")(command(SETTINGS["store import"], lambda settings: _run_stage("imports", settings)))
+for _name, _module in (("import", "imports"), ("export", "exports")):
+    _add_store_stage(_name, _module)
 
 
 class _Stopped(BaseException):

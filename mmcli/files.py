@@ -51,7 +51,9 @@ def publish_folder(path: Path) -> Iterator[Path]:
     try:
         new.mkdir(parents=True)
         yield new
-        for file in new.iterdir():
+        for file in new.rglob("*"):
+            if file.is_dir():
+                continue
             with file.open("rb") as content:
                 os.fsync(content.fileno())
         if final.exists():

@@ -17,7 +17,9 @@ from mmcli.fields import FIGURES, INPUT, INTERVALS, MACHINE, MISSING, OUTPUT, ST
 from mmcli.registry import did_you_mean
 from mmcli.settings import SETTINGS, Settings
 
-PANELS = [INPUT, STAGE, "Slides", "Volumes", TRAINING, INTERVALS, SUBGROUPS, MISSING, FIGURES, OUTPUT, MACHINE]
+PANELS = [
+    INPUT, STAGE, "Slides", "Volumes", "Images", TRAINING, INTERVALS, SUBGROUPS, MISSING, FIGURES, OUTPUT, MACHINE,
+]  # fmt: skip
 SETTINGS_FILE = typer.Option(
     "--settings", "-c", metavar="FILE.yaml", show_default=False, rich_help_panel="Input",
     help="Any option of this command by its name; the command line wins. A block named like a command holds for it.",

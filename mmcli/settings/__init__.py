@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from mmcli.settings.base import Settings
 from mmcli.settings.evaluate import AuditSettings, DemoSettings, EvaluateSettings
-from mmcli.settings.prepare import ExtractSettings, ImputeSettings, PreprocessSettings, StoreImportSettings
+from mmcli.settings.prepare import (
+    ExtractSettings,
+    ImputeSettings,
+    PreprocessSettings,
+    StoreExportSettings,
+    StoreImportSettings,
+)
 from mmcli.settings.train import DistillSettings, GuideSettings, PredictSettings, TeacherSettings, TrainSettings
 
 SETTINGS: dict[str, type[Settings]] = {
     s.command: s
     for s in (PreprocessSettings, ExtractSettings, ImputeSettings, TeacherSettings, DistillSettings, GuideSettings,
-              EvaluateSettings, AuditSettings, PredictSettings, DemoSettings, StoreImportSettings)
+              EvaluateSettings, AuditSettings, PredictSettings, DemoSettings, StoreImportSettings, StoreExportSettings)
 }  # fmt: skip
 
 __all__ = [
@@ -29,6 +35,7 @@ __all__ = [
     "PredictSettings",
     "PreprocessSettings",
     "Settings",
+    "StoreExportSettings",
     "StoreImportSettings",
     "TeacherSettings",
     "TrainSettings",

@@ -1,4 +1,4 @@
-"""`mmcli store info|verify|pack|import|export`: look into, check, pack and exchange feature stores."""
+"""`mmcli store info|verify|pack`: look into, check and pack feature stores."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mmcli.errors import DAMAGED, DamagedError, RequestError
-from mmcli.registry import did_you_mean
+from mmcli.cohort.columns import limits_text, some
+from mmcli.errors import DAMAGED, DamagedError
 from mmcli.stages.common import existing_request
 from mmcli.stages.outcome import Outcome, is_done
 from mmcli.store import (
@@ -21,9 +21,9 @@ from mmcli.store import (
 )
 from mmcli.store import verify as verify_store
 from mmcli.store.hdf5 import Rows
-from mmcli.store.layouts import LAYOUTS
-from mmcli.store.parts import ROLES
-from mmcli.store.write import ARRAYS
+from mmcli.store.parts import ROLES, Table, in_order
+
+MANY_COLUMNS = 40
 
 
 def info(paths: list[Path]) -> Outcome:
@@ -61,7 +61,29 @@ def info(paths: list[Path]) -> Outcome:
                 imputed = sorted({n for n, _ in store.imputations(name)})
                 what += f", imputed by {', '.join(imputed)}" if imputed else ""
                 rows.append({"holds": f"{head}table {name}", "count": int(table.present.sum()), "what": what})
+                rows += _column_rows(head, name, table)
     return Outcome("", {}, rows)
+
+
+def _column_rows(head: str, name: str, table: Table) -> list[dict[str, Any]]:
+    """The data dictionary of a table, or where it lies for one that would fill screens."""
+    lines = table.dictionary()
+    if len(lines) > MANY_COLUMNS:
+        what = f"{len(lines)} columns: /tables/{name}/dictionary in the file holds the data dictionary, JSON a column"
+        return [{"holds": f"{head}  {name}.*", "count": int(table.observed.any(axis=1).sum()), "what": what}]
+    return [
+        {"holds": f"{head}  {name}.{line['name']}", "count": line["observed"], "what": _column(line)} for line in lines
+    ]
+
+
+def _column(line: dict[str, Any]) -> str:
+    parts = [line["kind"], line["unit"], " < ".join(line["categories"]) if line["kind"] == "ordinal" else ""]
+    parts.append(some(line["categories"], quote=False) if line["kind"] == "categorical" else "")
+    if "limits" in line:
+        parts.append(limits_text(tuple(line["limits"])))
+    parts.append(f"{line['outside']} outside taken as missing" if line.get("outside") else "")
+    parts += [line.get("made", ""), f"{line['missing_share']:.1%} missing"]
+    return ", ".join(part for part in parts if part)
 
 
 def verify(paths: list[Path]) -> Outcome:
@@ -103,11 +125,10 @@ def _packed(bag: JoinedBag) -> BagData:
     starts = np.cumsum([0, *(len(p.sources) for p in bag.pieces)])
     sources = [source for piece in bag.pieces for source in piece.sources]
     arrays = {}
-    for name in ARRAYS:
-        like = next((p.arrays[name] for p in bag.pieces if name in p.arrays), None)
-        if like is not None:
-            shape = (int(bag.offsets[-1]), *like.shape[1:])
-            arrays[name] = Rows(shape, like.dtype, lambda n=name: _patient_rows(bag, n, starts))  # type: ignore[misc]
+    for name in in_order(name for piece in bag.pieces for name in piece.arrays):
+        like = next(p.arrays[name] for p in bag.pieces if name in p.arrays)
+        shape = (int(bag.offsets[-1]), *like.shape[1:])
+        arrays[name] = Rows(shape, like.dtype, lambda n=name: _patient_rows(bag, n, starts))  # type: ignore[misc]
     return BagData(bag.meta, bag.present, bag.failed, bag.offsets, arrays, sources)
 
 
@@ -133,20 +154,3 @@ def _imputations(stores: Stores) -> list[Imputation]:
                         table, name, fold_set, fold, values, attributes, fitted
                     )
     return list(found.values())
-
-
-def export(paths: list[Path], modality: str, layout: str, out: Path, force: bool) -> Outcome:
-    """Write a modality's features in another tool's layout."""
-    writer = LAYOUTS.get(layout)()
-    with Stores(paths) as stores:
-        if modality not in stores.bags:
-            raise RequestError(f"--modality: unknown modality {modality!r}{did_you_mean(modality, list(stores.bags))}")
-        bag = stores.bag(modality)
-        if any(out.exists() and path.samefile(out) for path in paths):
-            raise RequestError(f"--out {out} is one of the files that are read; no command changes them")
-        if out.exists() and not force:
-            raise RequestError(f"{out} exists; give another --out, or --force to write over it")
-        count = writer.write(bag, stores.patients.ids, out)
-        return Outcome(
-            f"{out}: {modality} of {count} patients in the layout of {layout}", {"out": str(out), "patients": count}
-        )

@@ -87,6 +87,7 @@ class Stores:
                         f"{file.path}: none of its patients is among those that are wanted (first id there: "
                         f"{file.patients.ids[0]!r}, wanted: {self.patients.ids[0]!r}); is it a store of another cohort?"
                     )
+            _check_sources(self.files, self._rows, self.patients.ids)
             self.bags = self._join_bags()
             self.tables = self._join_tables()
         except BaseException:
@@ -233,6 +234,35 @@ def _check_shards(files: list[Store]) -> None:
         lacking = [str(i) for i in range(int(total)) if str(i) not in have]
         if lacking:
             raise RequestError(f"shard {', '.join(lacking)} of {total} is missing: give all shards of the store")
+
+
+def _check_sources(files: list[Store], rows: list[NDArray[np.int64]], ids: list[str]) -> None:
+    """RequestError where two stores took one patient's file, of the same modality (`slide` and `slide@uni` are one),
+    with different content. Paths are compared first: whose they are is looked up only where they differ."""
+    known: dict[tuple[str, str], tuple[int, Bag, str]] = {}
+    for number, file in enumerate(files):
+        for bag in file.bags.values():
+            family = bag.name.split("@")[0]
+            for source in bag.sources:
+                first = known.setdefault((family, source.path), (number, bag, source.fingerprint))
+                if first[0] == number or "" in (first[2], source.fingerprint) or first[2] == source.fingerprint:
+                    continue
+                both = _owners(first[1], rows[first[0]], source.path) & _owners(bag, rows[number], source.path)
+                if both:
+                    raise RequestError(
+                        f"{file.path}: {family} of patient {ids[min(both)]} was made from another {source.path} (its "
+                        f"content differs) than in {files[first[0]].path}; make the older one again, or give only one"
+                    )
+
+
+def _owners(bag: Bag, rows: NDArray[np.int64], path: str) -> set[int]:
+    """The joined patients whose instances come from a file."""
+    if "source" not in bag.arrays:
+        return set()
+    numbers = [i for i, source in enumerate(bag.sources) if source.path == path]
+    used = np.flatnonzero(np.isin(bag.arrays["source"][:], numbers))
+    owners = rows[np.unique(np.searchsorted(bag.offsets, used, side="right") - 1)]
+    return set(owners[owners >= 0].tolist())
 
 
 def _check_same(file: Store, bag: Bag, first: Bag) -> None:

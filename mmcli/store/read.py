@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcli.errors import DamagedError, RequestError
-from mmcli.store.hdf5 import dataset_digest, json_attribute, read_text
-from mmcli.store.parts import Label, Patients, Source, Table
+from mmcli.store.hdf5 import RawRows, dataset_digest, json_attribute, read_text
+from mmcli.store.parts import ARRAYS, MAPS, Label, Patients, Source, Table
 from mmcli.store.write import SCHEMA, SIGNATURE, USERBLOCK, BagMeta, userblock
 
 
@@ -32,19 +32,40 @@ class Bag:
     offsets: NDArray[np.int64]
     arrays: dict[str, h5py.Dataset]
     sources: list[Source] = field(repr=False)
+    _raws: dict[str, RawRows | None] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self, name: str, patient: int) -> NDArray[Any]:
-        """One patient's rows of an array ("features", "coords", "pixels", "source")."""
-        dataset = self.arrays[name]
-        with reading(dataset):
-            array: NDArray[Any] = dataset[self.offsets[patient] : self.offsets[patient + 1]]
-        return array
+        """One patient's rows of an array ("features", "coords", "pixels", "source", "maps/<stage>")."""
+        return self._between(name, int(self.offsets[patient]), int(self.offsets[patient + 1]))
+
+    def some_rows(self, name: str, patient: int, start: int, stop: int) -> NDArray[Any]:
+        """Rows start:stop of a patient's own."""
+        first, end = int(self.offsets[patient]), int(self.offsets[patient + 1])
+        return self._between(name, min(first + start, end), min(first + stop, end))
 
     def read_into(self, out: NDArray[Any], patient: int, start: int) -> None:
         """Copy one patient's features into out[start:], straight from the file."""
-        dataset, span = self.arrays["features"], np.s_[self.offsets[patient] : self.offsets[patient + 1]]
+        dataset, raw = self.arrays["features"], self._raw("features")
+        first, last = int(self.offsets[patient]), int(self.offsets[patient + 1])
+        target = out[start : start + last - first]
         with reading(dataset):
-            dataset.read_direct(out, span, np.s_[start : start + span.stop - span.start])
+            if raw and raw.dtype == out.dtype and target.flags.c_contiguous and len(target) == last - first:
+                raw.read_into(target, first)
+            elif last > first:
+                dataset.read_direct(out, np.s_[first:last], np.s_[start : start + last - first])
+
+    def _between(self, name: str, first: int, last: int) -> NDArray[Any]:
+        """Rows first:last of an array of the store."""
+        dataset, raw = self.arrays[name], self._raw(name)
+        with reading(dataset):
+            array: NDArray[Any] = raw.read(first, max(first, last)) if raw else dataset[first:last]
+        return array
+
+    def _raw(self, name: str) -> RawRows | None:
+        """The direct way to an array, looked up once; None where it is compressed."""
+        if name not in self._raws:
+            self._raws[name] = RawRows.of(self.arrays[name])
+        return self._raws[name]
 
 
 @contextmanager
@@ -140,7 +161,8 @@ def _read_patients(group: h5py.Group) -> Patients:
 
 
 def _read_bag(name: str, group: h5py.Group) -> Bag:
-    arrays = {n: group[n] for n in ("features", "coords", "pixels", "source") if n in group}
+    arrays = {n: group[n] for n in ARRAYS if n in group}
+    arrays |= {MAPS + stage: dataset for stage, dataset in group.get("maps", {}).items()}
     coords = json_attribute(group["coords"], "columns", []) if "coords" in group else []
     settings = json_attribute(group, "settings", {})
     meta = BagMeta(group.attrs["kind"], group.attrs["encoder"], group.attrs["weights_sha256"], settings, coords)
@@ -149,7 +171,7 @@ def _read_bag(name: str, group: h5py.Group) -> Bag:
 
 
 def _read_sources(group: h5py.Group) -> list[Source]:
-    texts = {n: read_text(group[n]) for n in ("path", "fingerprint", "mpp_source")}
+    texts = {n: read_text(group[n]) for n in ("path", "fingerprint", "mpp_source", "about") if n in group}
     numbers = {n: group[n][:].tolist() for n in ("size", "mpp", "spacing")}
     return [
         Source(**dict(zip((*texts, *numbers), row, strict=True)) | {"spacing": tuple(row[-1])})
@@ -158,7 +180,7 @@ def _read_sources(group: h5py.Group) -> list[Source]:
 
 
 def _read_table(group: h5py.Group) -> Table:
-    attribute = {n: json_attribute(group, n, {}) for n in ("columns", "kinds", "categories", "units")}
+    attribute = {n: json_attribute(group, n, {}) for n in ("columns", "kinds", "categories", "units", "about")}
     return Table(present=group["present"][:], values=group["values"][:], observed=group["observed"][:], **attribute)
 
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from mmcli.errors import DamagedError, RequestError
 from mmcli.files import canonical_json, publish_json, reason
 from mmcli.store.hdf5 import Rows
-from mmcli.store.parts import Instances, Source
-from mmcli.store.write import ARRAYS, BagData, BagMeta
+from mmcli.store.parts import Instances, Source, in_order
+from mmcli.store.write import BagData, BagMeta
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,11 @@ class Spool:
     def add(self, modality: str, patient: int, bag: Instances) -> None:
         """Append a patient's instances."""
         digest, arrays = hashlib.sha256(), {}
-        for name in ARRAYS:
-            array: NDArray[Any] | None = getattr(bag, name)
-            if array is None:
-                continue
+        for name, array in bag.arrays.items():
             if len(array) != bag.count:
                 raise ValueError(f"{name} has {len(array)} rows for {bag.count} instances")
             content = np.ascontiguousarray(array).tobytes()
-            start = self._append(f"{_safe(modality)}.{name}.bin", content)
+            start = self._append(_file_name(modality, name), content)
             arrays[name] = [start, array.dtype.str, list(array.shape)]
             digest.update(content)
         sources = [asdict(s) for s in bag.sources]
@@ -192,7 +189,7 @@ class Spool:
 
     def _read(self, entry: Entry, name: str) -> NDArray[Any]:
         start, dtype, shape = entry.arrays[name]
-        file = self._file(f"{_safe(entry.modality)}.{name}.bin")
+        file = self._file(_file_name(entry.modality, name))
         file.seek(start)
         content = file.read(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
         array: NDArray[Any] = np.frombuffer(content, dtype).reshape(shape)
@@ -202,9 +199,8 @@ class Spool:
         """Compare every patient's bytes with the journal's checksum: what a power cut may have lost."""
         for entry in self.entries.values():
             digest = hashlib.sha256()
-            for name in ARRAYS:
-                if name in entry.arrays:
-                    digest.update(self._read(entry, name).tobytes())
+            for name in in_order(entry.arrays):
+                digest.update(self._read(entry, name).tobytes())
             if entry.present and digest.hexdigest() != entry.sha256:
                 raise DamagedError(
                     f"{self.folder}: the bytes of patient {entry.patient} changed; delete it and start again"
@@ -248,7 +244,7 @@ class Spool:
             self.entries[entry.modality, entry.patient] = entry
             for name, (start, dtype, shape) in entry.arrays.items():
                 nbytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-                ends[f"{_safe(entry.modality)}.{name}.bin"] = start + nbytes
+                ends[_file_name(entry.modality, name)] = start + nbytes
         journal.truncate(good)
         for path in self.folder.glob("*.bin"):
             end = ends.get(path.name, 0)
@@ -274,8 +270,9 @@ def spool_request(out: Path) -> dict[str, Any] | None:
     return content
 
 
-def _safe(modality: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_@" else f"%{ord(c):x}" for c in modality)
+def _file_name(modality: str, array: str) -> str:
+    safe = ["".join(c if c.isalnum() or c in "-_@" else f"%{ord(c):x}" for c in part) for part in (modality, array)]
+    return ".".join([*safe, "bin"])
 
 
 def _parse(line: bytes) -> Entry | None:

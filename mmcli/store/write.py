@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 
 from mmcli import __version__
 from mmcli.errors import RequestError
-from mmcli.files import publish
+from mmcli.files import canonical_json, publish
 from mmcli.store.hdf5 import Rows, content_digest, write_array, write_attributes, write_rows, write_text
-from mmcli.store.parts import Kind, Patients, Source, Table
+from mmcli.store.parts import MAP_AXES, MAPS, Kind, Patients, Source, Table, in_order
 
 SCHEMA = 1
 USERBLOCK = 512
 SIGNATURE = b"mmcli feature store"
 STRUCTURE = 1 << 16  # bytes of a small store's groups, attributes and ids
-ARRAYS = ("features", "coords", "pixels", "source")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,8 @@ class BagMeta:
 
 @dataclass(frozen=True)
 class BagData:
-    """A modality over all patients: masks (n,), offsets (n+1,) and the arrays of its N instances."""
+    """A modality over all patients: masks (n,), offsets (n+1,) and the arrays of its N instances, a stage's maps under
+    "maps/<stage>"."""
 
     meta: BagMeta
     present: NDArray[np.bool_]
@@ -153,14 +153,17 @@ def _write_bag(group: h5py.Group, bag: BagData, compression: str) -> None:
     write_array(group, "present", bag.present)
     write_array(group, "failed", bag.failed)
     write_array(group, "offsets", bag.offsets.astype(np.int64))
-    for name in ARRAYS:
-        if name in bag.arrays:
-            write_rows(group, name, bag.arrays[name], compression)
+    for name in in_order(bag.arrays):
+        write_rows(group, name, bag.arrays[name], compression)
+        if name.startswith(MAPS):
+            write_attributes(group[name], {"axes": list(MAP_AXES)})
     if "coords" in group:
         write_attributes(group["coords"], {"columns": list(meta.coords)})
     sources = group.create_group("sources")
     for name in ("path", "fingerprint", "mpp_source"):
         write_text(sources, name, [str(getattr(s, name)) for s in bag.sources])
+    if any(s.about for s in bag.sources):
+        write_text(sources, "about", [s.about for s in bag.sources])
     write_array(sources, "size", np.array([s.size for s in bag.sources], np.int64))
     write_array(sources, "mpp", np.array([s.mpp for s in bag.sources], np.float64))
     write_array(sources, "spacing", np.array([s.spacing for s in bag.sources], np.float64).reshape(-1, 3))
@@ -172,6 +175,9 @@ def _write_table(group: h5py.Group, table: Table) -> None:
     write_array(group, "present", table.present)
     write_array(group, "values", np.where(table.observed, table.values, np.nan))
     write_array(group, "observed", table.observed)
+    if table.about:
+        write_attributes(group, {"about": table.about})
+    write_text(group, "dictionary", [canonical_json(line) for line in table.dictionary()])
 
 
 def _write_imputation(file: h5py.File, imputation: Imputation) -> None:

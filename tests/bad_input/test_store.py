@@ -25,9 +25,14 @@ LINES = {
     "store export p.h5 --modality slide --out x.npz": ("slide has no features in these stores", 2),
     "store export p.h5 --modality slid --out x.npz": ("did you mean 'slide'?", 2),
     "store export p.h5 --modality slide --layout zarr --out x": ("unknown layout 'zarr'", 2),
+    "store export p.h5 --modality clinical --out x.npz": ("clinical is a table; layouts hold features", 2),
+    "store export p.h5 --modality slide --out x.npz --name-by file": ("--name-by: input should be", 2),
+    "store export p.h5 --modality slide --layout stamp --out p.h5 --force": ("is, or holds, the input p.h5", 2),
+    "store export p.h5 --modality slide --layout stamp --out . --force": ("is, or holds, the input p.h5", 2),
+    "store export none.h5 --modality slide --layout clam --out x": ("none.h5: no such feature store", 2),
+    "store export p.h5 --modality slide --layout trident": ("out", 2),
     "store import none --layout npz --modality a --cohort cohort.yaml --out x.h5": ("none: no such file or folder", 2),
     "store import mine --layout npz --modality a --cohort cohort.yaml --out x.h5": ("mine: no .npz file there", 2),
-    "store import mine --layout clam --modality a --cohort cohort.yaml --out x.h5": ("--layout: input should be", 2),
     "store import mine --layout npz --modality a/b --cohort cohort.yaml --out x.h5": ("cannot be a name", 2),
     "store import mine --layout npz --modality a --cohort none.yaml --out x.h5": ("none.yaml: no such file", 2),
     "store import mine --layout npz --modality a --cohort cohort.yaml --out mine/x.h5": ("lies in the folder", 2),
@@ -39,6 +44,19 @@ LINES = {
     "imputers mise": ("did you mean 'mice'?", 2),
     "encoders resnt50": ("unknown encoder 'resnt50'; did you mean", 2),
 }  # fmt: skip
+IMPORTS = {
+    "mine --layout clam": "no h5_files/*.h5 and no pt_files",
+    "mine --layout trident": "no features_<encoder>/*.h5",
+    "mine --layout stamp": "mine: no .h5 file there",
+    "mine --layout stanp": "did you mean 'stamp'?",
+    "mine --layout npz --mpp 0": "is µm per pixel",
+    "mine --layout npz --mpp nan": "is µm per pixel",
+    "mine --layout npz --unit mm": "--unit: input should be",
+    "p.h5 --layout trident": "nothing in it belongs to a patient",
+    "nothing.h5 --layout clam": "nothing in it belongs to a patient",
+    "thesis.txt --layout stamp": "nothing in it belongs to a patient",
+}
+LINES |= {f"store import {x} --modality a --cohort cohort.yaml --out x.h5": (told, 2) for x, told in IMPORTS.items()}
 
 
 @pytest.mark.parametrize(("line", "expected"), LINES.items(), ids=LINES)
@@ -58,11 +76,13 @@ def test_verify_tells_of_every_store(say: Callable) -> None:
 def test_export_writes_nothing_by_halves(work: Path, tmp_path: Path, say: Callable) -> None:
     assert say(f"extract-features p.h5 --encoder ct=intensity-statistics --out {tmp_path}/f.h5 --quiet")[0] == 0
     out = tmp_path / "stamp"
-    code, _, err = say(f"store export {tmp_path}/f.h5 --modality ct --layout stamp --out {out}")
-    assert code == 2 and "STAMP's layout needs micrometres" in err
-    for layout, name in (("npz", "thesis.txt"), ("npz", "mine"), ("stamp", "thesis.txt")):
-        code, _, err = say(f"store export {tmp_path}/f.h5 --modality ct --layout {layout} --out {name} --force")
-        assert code == 2 and f"--out {name} exists and is no" in err
+    for layout in ("stamp", "trident"):
+        code, _, err = say(f"store export {tmp_path}/f.h5 --modality ct --layout {layout} --out {out}")
+        assert code == 2 and f"--layout {layout}: has tiles of slides, and ct is of kind volume" in err
+    for layout, name in (("npz", "thesis.txt"), ("npz", "mine"), ("clam", "thesis.txt"), ("clam", "mine")):
+        for force in ("", "--force"):
+            code, _, err = say(f"store export {tmp_path}/f.h5 --modality ct --layout {layout} --out {name} {force}")
+            assert code == 2 and f"--out {name} exists and is no" in err
     assert (work / "thesis.txt").read_text() == "three years of work\n"
     assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 

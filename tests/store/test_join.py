@@ -123,3 +123,40 @@ def packed_store(tmp_path_factory: pytest.TempPathFactory, request: pytest.Fixtu
     conftest = request.config.pluginmanager.getplugin(str(Path(__file__).with_name("conftest.py")))
     assert conftest is not None
     return conftest.make_content().write(tmp_path_factory.mktemp("packed") / "a.h5")
+
+
+def _with_source(content, path: Path, number: int, fingerprint: str, name: str, encoder: str = "e") -> Path:
+    """The content's store, one source's fingerprint replaced, its modality under another name."""
+    data = content.bag_data(encoder=encoder)
+    sources = [replace(s, fingerprint=fingerprint) if i == number else s for i, s in enumerate(data.sources)]
+    return content.write(path, bags={name: replace(data, sources=sources)}, tables={})
+
+
+def test_a_source_that_differs_between_stores_is_an_error(content, tmp_path: Path) -> None:
+    """`slide` and `slide@uni` come from the same files: one of them was made before the file changed."""
+    other = next(i for i, bag in enumerate(content.bags["slide"]) if len(bag) and i > 0)
+    first = content.write(tmp_path / "a.h5", tables={})
+    second = _with_source(content, tmp_path / "b.h5", other, "changed", "slide@uni", "u")
+    with pytest.raises(RequestError, match=rf"b.h5: slide of patient P{other:03d} was made from another {other}.svs"):
+        Stores([first, second])
+    prepared = _with_source(content, tmp_path / "c.h5", other, "changed", "ct")
+    Stores([first, prepared]).close()  # another modality
+    unknown = _with_source(content, tmp_path / "d.h5", other, "", "slide@uni", "u")
+    Stores([first, unknown]).close()  # a failed file has no fingerprint
+    empty = next(i for i, bag in enumerate(content.bags["slide"]) if not len(bag))
+    unused = _with_source(content, tmp_path / "e.h5", empty, "changed", "slide@uni", "u")
+    Stores([first, unused]).close()  # nobody's instances come from it
+
+
+def test_the_same_path_of_other_patients_is_no_error(content, tmp_path: Path) -> None:
+    """Two hospitals whose folders look alike."""
+    n = len(content.patients)
+    half = [[b if (i < n // 2) == first else b[:0] for i, b in enumerate(content.bags["slide"])] for first in (1, 0)]
+    paths = []
+    for number, bags in enumerate(half):
+        own = type(content)(content.patients, content.table, {"slide": bags})
+        data = own.bag_data()
+        sources = [replace(s, path="slide.svs", fingerprint=f"{number}-{i}") for i, s in enumerate(data.sources)]
+        paths.append(own.write(tmp_path / f"{number}.h5", bags={"slide": replace(data, sources=sources)}, tables={}))
+    with Stores(paths) as stores:
+        np.testing.assert_array_equal(stores.bag("slide").load(), np.concatenate(content.bags["slide"]))

@@ -8,5 +8,10 @@ LAYOUTS = Registry(
     "layout",
     "mmcli.layouts",
     "mmcli.store.layouts.layout:Layout",
-    {"stamp": "mmcli.store.layouts.stamp:Stamp", "npz": "mmcli.store.layouts.npz:Npz"},
+    {
+        "trident": "mmcli.store.layouts.trident:Trident",
+        "clam": "mmcli.store.layouts.clam:Clam",
+        "stamp": "mmcli.store.layouts.stamp:Stamp",
+        "npz": "mmcli.store.layouts.npz:Npz",
+    },
 )
