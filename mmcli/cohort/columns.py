@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?"})
 MAX_CATEGORIES = 50
 FEW = 10
 SHOWN = 5
+Limits = tuple[float | None, float | None]
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
 _COMMA = re.compile(r"[+-]?\d*,\d+")
@@ -25,7 +26,8 @@ _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?|\d{1,2}[-/.]\d{1,2}[
 @dataclass(frozen=True)
 class TypedColumns:
     """`values` (n, f) float64, NaN exactly where `observed` (n, f) is False; text columns hold codes into
-    `categories[column]`. `problems` are lines for the user; where there are any, the values are not to be used."""
+    `categories[column]`. `outside` counts, by column, the cells that `limits` made not observed. `problems` are lines
+    for the user; where there are any, the values are not to be used."""
 
     kinds: list[ColumnKind]
     categories: dict[str, list[str]]
@@ -33,6 +35,7 @@ class TypedColumns:
     observed: NDArray[np.bool_]
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    outside: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def type_columns(
     rows: NDArray[np.int64],
     ordinal: dict[str, list[str]],
     kinds: dict[str, ColumnKind],
+    limits: Mapping[str, Limits] | None = None,
+    drop_outside: bool = False,
 ) -> TypedColumns:
     """Find the kind of every column of a frame of text (n, f); `rows` (n,) are the rows in `file`, for messages.
 
@@ -84,7 +89,8 @@ def type_columns(
     categorical with sorted categories; `kinds` overrides. A cell is not observed when `is_missing`, except where
     the order in `ordinal` names its text. Problems: infinite numbers; text in a column where at least half of the
     observed cells are numbers; decimal commas; dates; more than 50 categories, or a different text in each of 10
-    or more cells (free text, ids); ordinal values outside the order.
+    or more cells (free text, ids); ordinal values outside the order; numbers outside of their (low, high) in `limits`,
+    which with `drop_outside` are not observed instead, and counted.
     """
     n, f = frame.shape
     values = np.full((n, f), np.nan)
@@ -122,7 +128,49 @@ def type_columns(
         if kind != "numeric":
             categories[name] = order
         found.append(kind)
-    return TypedColumns(found, categories, values, ~np.isnan(values), problems, warnings)
+    outside = _limit(frame, file, rows, values, found, limits or {}, drop_outside, problems, warnings)
+    return TypedColumns(found, categories, values, ~np.isnan(values), problems, warnings, outside)
+
+
+def _limit(
+    frame: pd.DataFrame,
+    file: str,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    found: list[ColumnKind],
+    limits: Mapping[str, Limits],
+    drop: bool,
+    problems: list[str],
+    warnings: list[str],
+) -> dict[str, int]:
+    """Numbers that no patient can have: a problem each column, or NaN in `values` and a warning with their count."""
+    dropped: dict[str, int] = {}
+    for name, (low, high) in limits.items():
+        j = frame.columns.get_loc(name)
+        if found[j] != "numeric":
+            problems.append(f"{file}, column {name}: limits: are for numbers, and it is {found[j]}; leave them out")
+            continue
+        least, most = -np.inf if low is None else low, np.inf if high is None else high
+        beyond = (values[:, j] < least) | (values[:, j] > most)
+        if not beyond.any():
+            continue
+        shown = some(list(dict.fromkeys(str(t).strip() for t in frame[name].to_numpy(dtype=object)[beyond])))
+        said = f"{file}, {rows_text(rows[beyond])}, column {name}: {shown} outside of {limits_text((low, high))}"
+        if drop:
+            values[beyond, j] = np.nan
+            dropped[name] = int(beyond.sum())
+            warnings.append(f"{said}: taken as not observed ({dropped[name]} cells)")
+        else:
+            problems.append(f"{said}; correct the cell or the limits, or say outside: missing")
+    return dropped
+
+
+def limits_text(limits: Limits) -> str:
+    """ "0 to 120", "at least 0", "at most 120"."""
+    low, high = limits
+    if low is not None and high is not None:
+        return f"{low:g} to {high:g}"
+    return f"at least {low:g}" if low is not None else f"at most {high:g}"
 
 
 def _all_numbers(cells: NDArray[np.object_]) -> NDArray[np.float64] | None:
@@ -185,7 +233,10 @@ def _kind(column: _Column, declared: ColumnKind | None) -> tuple[ColumnKind, tup
         return "numeric", (f"{column.where(infinite)}, ", "an infinite number; leave the cell empty or give a number")
     distinct = int(observed.sum())
     if all(_DATE.fullmatch(t) for t, seen in zip(texts, observed, strict=True) if seen):
-        return "categorical", ("", "holds dates; make ages or durations of them, or leave it out with columns:")
+        return "categorical", (
+            "",
+            "holds dates; make years of them (dates: {<column>: {until: <column>}}), or leave it out with columns:",
+        )
     if distinct > MAX_CATEGORIES:
         return "categorical", (
             "",

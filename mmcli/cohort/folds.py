@@ -49,17 +49,29 @@ def make_folds(
 
 
 def given_folds(
-    ids: list[str], roles: NDArray[np.int8], strata: Ints | None, group: list[str] | None, share: float = 0.2
+    ids: list[str],
+    roles: NDArray[np.int8],
+    strata: Ints | None,
+    group: list[str] | None,
+    share: float = 0.2,
+    repeats: int = 1,
 ) -> NDArray[np.int8]:
-    """Roles (patients, 1) from a column; without a validation row, `share` of train is carved out (seed 0)."""
+    """Roles (patients, repeats) from a column; without a validation row, `share` of train is carved out (seed 0).
+
+    Each repeat has the same test patients and a draw of its own of who validates, so that the mean of their
+    predictions rests on every training patient. With validation rows there is nothing to draw: one fold.
+    """
     out: NDArray[np.int8] = roles.astype(np.int8).reshape(-1, 1).copy()
     if (out == VALIDATION).any():
         return out
+    out = np.repeat(out, repeats, axis=1)
     order = np.argsort(np.array(ids, dtype=object), kind="stable")
     train = order[out[order, 0] == TRAIN]
     classes = _codes(strata[train] if strata is not None else np.zeros(len(train), dtype=np.int64))
     groups = group_codes([group[i] for i in train]) if group is not None else None
-    out[train[_carve(classes, groups, _keys(len(train), 0, 0, 0, _VALIDATING), share)], 0] = VALIDATION
+    for repeat in range(repeats):
+        keys = _keys(len(train), 0, repeat, 0, _VALIDATING)
+        out[train[_carve(classes, groups, keys, share)], repeat] = VALIDATION
     return out
 
 

@@ -34,6 +34,9 @@ _SLIDE = (".svs", ".ndpi", ".mrxs", ".scn", ".tif", ".tiff", ".bif", ".vms", ".s
 _VOLUME = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 _IMAGE = (".png", ".jpg", ".jpeg", ".bmp")
 _PLAIN = re.compile(r"[\w.+(/][\w.+()/%µ<> -]*")
+_DATES = "a date; for years until another one name it under columns: and say dates: {{{name}: {{until: COLUMN}}}}"
+_AGE = re.compile(r"(^|[_ .-])age([_ .-]|$)", re.IGNORECASE)
+OLDEST = 120
 MIN_FOLDS = 2
 DEFAULT_FOLDS = 5
 
@@ -51,6 +54,7 @@ class Guess:
     split: str | None = None
     bags: dict[str, dict[str, str]] = field(default_factory=dict)
     clinical: list[str] = field(default_factory=list)
+    ages: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
@@ -151,15 +155,18 @@ def _clinical(frame: pd.DataFrame, file: str, left: list[str], found: Guess) -> 
         seen = typed.values[typed.observed[:, j], j]
         wrong = [line for line in typed.problems if f"column {name}: " in line]
         if wrong:
-            found.left_out[name] = wrong[0].split(f"column {name}: ")[1]
+            dates = "holds dates" in wrong[0]
+            found.left_out[name] = _DATES.format(name=name) if dates else wrong[0].split(f"column {name}: ")[1]
         elif _DATE.search(name):
-            found.left_out[name] = "a date; make an age or a duration of it"
+            found.left_out[name] = _DATES.format(name=name)
         elif len(set(seen.tolist())) < 2:
             found.left_out[name] = "the same in every row" if len(seen) else "no cell is observed"
         elif len(seen) == len(frame) == len(set(seen.tolist())) and _ID.search(name):
             found.left_out[name] = "looks like a second id"
         else:
             found.clinical.append(name)
+            if _AGE.search(name) and typed.kinds[j] == "numeric" and seen.min() >= 0 and seen.max() <= OLDEST:
+                found.ages.append(name)
 
 
 def _folds(columns: dict[str, np.ndarray], found: Guess) -> None:
@@ -222,6 +229,9 @@ def render(found: Guess, patients: str) -> str:
             "    columns:",
             *(f"      - {_text(name)}" for name in found.clinical),
         ]
+        if found.ages:
+            limits = ", ".join(f"{_text(name)}: [0, {OLDEST}]" for name in found.ages)
+            lines.append(f"    limits: {{{limits}}}  # by its name; a number outside is a problem, or outside: missing")
     return "\n".join([*lines, *_left_out(found)]) + "\n"
 
 

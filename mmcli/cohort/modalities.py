@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcli.cohort.columns import is_missing, rows_text, some
+from mmcli.cohort.dates import Duration, durations, parse_date
 from mmcli.cohort.model import BagSpec, FileSpec, TableSpec
-from mmcli.cohort.schema import BagKeys, CohortKeys, TableKeys
+from mmcli.cohort.schema import BagKeys, CohortKeys, DateKeys, TableKeys
 from mmcli.cohort.tables import Findings, TableFile, check_ids, join
 from mmcli.registry import did_you_mean
 
@@ -97,9 +98,17 @@ class _Files:
                 text,
                 self._mpp(row, mpp) if mpp else None,
                 self._path("mask", row, mask) if mask else None,
+                label,
             )
-            for text, mask, mpp in zip(shown, masks, mpps, strict=True)
+            for text, (mask, label), mpp in zip(shown, map(self._labelled, masks), mpps, strict=True)
         ]
+
+    def _labelled(self, mask: str) -> tuple[str, str]:
+        """The path of a mask and what is behind its #; a file whose own name has a # is meant whole."""
+        path, _, label = mask.partition("#")
+        if label and os.path.exists(os.path.join(self.place.root, mask)):  # noqa: PTH110, PTH118
+            return mask, ""
+        return path.strip(), label.strip()
 
     def _beside(self, what: str, row: int, parts: list[str], count: int) -> list[str]:
         if not parts or not count:
@@ -186,10 +195,23 @@ def read_columns(place: Place, name: str, keys: TableKeys) -> TableSpec | None:
         wrong.append(f"{key}.columns: {place.keys.id!r} is the id; leave it out")
     if not columns:
         wrong.append(f"{key}.file: {table.path} has no column beside the id")
-    for part, named in (("ordinal", keys.ordinal), ("kinds", keys.kinds), ("units", keys.units)):
+    made = [_duration(column, dates) for column, dates in keys.dates.items()]
+    for duration in made:
+        if duration.column not in chosen:
+            near = did_you_mean(duration.column, columns).split(" (there are:")[0]
+            wrong.append(f"{key}.dates: {duration.column!r} is not among its columns{near}")
+        if parse_date(duration.other) is None and duration.other not in there:
+            wrong.append(f"{key}.dates.{duration.column}: {table.unknown(duration.other)}")
+    renamed = {duration.column: duration.name for duration in made}
+    names = [renamed.get(column, column) for column in columns]
+    twice = sorted({name for name in renamed.values() if names.count(name) > 1})
+    wrong += [f"{key}.dates: the name {name!r} is another column's; give another" for name in twice]
+    for part, named in (
+        ("ordinal", keys.ordinal), ("kinds", keys.kinds), ("units", keys.units), ("limits", keys.limits),
+    ):  # fmt: skip
         for column in named:
-            if column not in chosen:
-                near = did_you_mean(column, columns).split(" (there are:")[0]
+            if column not in names:
+                near = did_you_mean(column, names).split(" (there are:")[0]
                 wrong.append(f"{key}.{part}: {column!r} is not among its columns{near}")
     findings.problems += wrong
     if wrong:
@@ -197,13 +219,36 @@ def read_columns(place: Place, name: str, keys: TableKeys) -> TableSpec | None:
     lines = np.full(len(place.ids), -1, dtype=np.int64)
     mine = np.flatnonzero(patient >= 0)
     lines[patient[mine]] = mine
-    frame = table.frame[columns].reset_index(drop=True).reindex(lines, fill_value="").reset_index(drop=True)
+    whole = table.frame.reset_index(drop=True)
+    frame = whole[columns].reindex(lines, fill_value="").reset_index(drop=True)
     rows = np.where(lines >= 0, table.rows[lines], 0)
-    spec = TableSpec(name, columns, frame, rows, table.path, keys.ordinal, keys.kinds, keys.units)
+    bad: list[str] = []
+    for duration in made:
+        fixed = None if duration.other in there else parse_date(duration.other)
+        others = fixed or whole[duration.other].reindex(lines, fill_value="").to_numpy(dtype=object)
+        cells = frame[duration.column].to_numpy(dtype=object)
+        texts, complaints = durations(duration, cells, others, rows, str(table.path))
+        bad += [line for line in complaints if line not in bad]
+        if texts:
+            frame[duration.column] = texts
+    findings.problems += bad
+    if bad:
+        return None
+    frame.columns = names
+    units = {duration.name: duration.unit for duration in made} | keys.units
+    spec = TableSpec(
+        name, names, frame, rows, table.path, keys.ordinal, keys.kinds, units, keys.limits, keys.outside == "missing",
+        {duration.name: duration.made for duration in made},
+    )  # fmt: skip
     findings.problems += spec.typed.problems
     findings.warnings += spec.typed.warnings
     _look_closely(place, spec)
     return spec
+
+
+def _duration(column: str, keys: DateKeys) -> Duration:
+    other = keys.until if keys.until is not None else keys.since
+    return Duration(column, keys.name or column, other or "", keys.until is not None, keys.unit, keys.format)
 
 
 def _look_closely(place: Place, spec: TableSpec) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmcli.cohort.columns import TypedColumns, type_columns
+from mmcli.cohort.columns import Limits, TypedColumns, type_columns
 from mmcli.errors import RequestError
 from mmcli.store.parts import ColumnKind, Patients
 
@@ -29,12 +29,16 @@ class CohortError(RequestError):
 
 @dataclass(frozen=True)
 class FileSpec:
-    """One file of one patient: `path` is absolute, `shown` as the table has it, `mpp` in µm per pixel at level 0."""
+    """One file of one patient: `path` is absolute, `shown` as the table has it, `mpp` in µm per pixel at level 0.
+
+    `mask_label` says what of the mask is meant: the cell `rs.dcm#GTV-T` is the mask rs.dcm and the label GTV-T.
+    """
 
     path: Path
     shown: str
     mpp: float | None = None
     mask: Path | None = None
+    mask_label: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class TableSpec:
     """A modality of table columns.
 
     `frame` (n, f) is text, one row per patient in the order of the patients; `present` (n,) is True where at least
-    one cell is observed; `rows` (n,) is each patient's row in the file `path`, 0 where it has none.
+    one cell is observed; `rows` (n,) is each patient's row in the file `path`, 0 where it has none. `limits` are the
+    plausible (low, high) of columns; what lies outside is a problem, or with `drop_outside` not observed. `made` says
+    of a column that is not in the file how it was made (years between two dates).
     """
 
     name: str
@@ -62,11 +68,16 @@ class TableSpec:
     ordinal: dict[str, list[str]] = field(default_factory=dict)
     kinds: dict[str, ColumnKind] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, Limits] = field(default_factory=dict)
+    drop_outside: bool = False
+    made: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def typed(self) -> TypedColumns:
         """The columns' kinds and values, and all that is wrong with them."""
-        return type_columns(self.frame, str(self.path), self.rows, self.ordinal, self.kinds)
+        return type_columns(
+            self.frame, str(self.path), self.rows, self.ordinal, self.kinds, self.limits, self.drop_outside
+        )
 
     @property
     def present(self) -> NDArray[np.bool_]:

@@ -208,7 +208,13 @@ class _Folds:
             return None, wrong
         label = next(iter(self.patients.labels.values()), None)
         strata = label.values if label is not None else None
-        made = given_folds(self.patients.ids, roles, strata, self.patients.group)
+        if keys.repeats > 1 and (roles == VALIDATION).any():
+            wrong.append(
+                f"{self.table.path}, column {keys.column}: has validation patients, so that repeats: {keys.repeats} "
+                "would all be the same; leave repeats out, or give those patients train"
+            )
+            return None, wrong
+        made = given_folds(self.patients.ids, roles, strata, self.patients.group, repeats=keys.repeats)
         if not (made == VALIDATION).any() or not (made == TRAIN).any():
             wrong.append(
                 f"{self.table.path}, column {keys.column}: too few train patients to take a fifth for validation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from mmcli.cohort.dates import FORMATS, ISO, parse_date
 from mmcli.errors import RequestError
 from mmcli.registry import did_you_mean
 from mmcli.store.parts import ColumnKind
@@ -69,9 +71,11 @@ class MadeFolds(_Strict):
 
 
 class GivenFolds(_Strict):
-    """A fold set that the table has: `column` holds train, validation, test or nothing (unused)."""
+    """A fold set that the table has: `column` holds train, validation, test or nothing (unused). Without validation
+    rows, a fifth of train is taken, and each of the `repeats` takes another: the tests are the same."""
 
     column: str
+    repeats: int = Field(default=1, ge=1, le=1000)
 
 
 class BagKeys(_Strict):
@@ -92,14 +96,49 @@ class BagKeys(_Strict):
         return self
 
 
+class DateKeys(_Strict):
+    """A column of dates as time: `until` or `since` another column or an ISO date; `name` is the new column's."""
+
+    until: str | None = None
+    since: str | None = None
+    name: str | None = Field(default=None, min_length=1)
+    unit: Literal["years", "days"] = "years"
+    format: str = ISO
+
+    @model_validator(mode="after")
+    def _one(self) -> DateKeys:
+        if (self.until is None) == (self.since is None):
+            raise ValueError("until: or since:, with a column or a date like 2020-01-31")
+        if self.format not in FORMATS:
+            raise ValueError(f"format: one of {', '.join(FORMATS)}, not {self.format!r}")
+        other = self.until or self.since or ""
+        if other[:1].isdigit() and parse_date(other) is None and re.fullmatch(r"[\d./-]+", other):
+            raise ValueError(f"{other!r}: a date is written like 2020-01-31")
+        return self
+
+
+def _bound(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip() in ("", "~", "null") else value
+
+
+Bound = Annotated[float | None, BeforeValidator(_bound)]
+
+
 class TableKeys(_Strict):
-    """A modality of table columns, of the patients' table or of `file` (there all columns when none are named)."""
+    """A modality of table columns, of the patients' table or of `file` (there all columns when none are named).
+
+    `dates` turns columns of dates to years or days; the other keys know such a column by its new name. A number
+    outside of its `limits` is a problem, or with `outside: missing` not observed.
+    """
 
     kind: Literal["table"]
     columns: list[str] | None = Field(default=None, min_length=1)
     ordinal: dict[str, list[str]] = Field(default_factory=dict)
     kinds: dict[str, ColumnKind] = Field(default_factory=dict)
     units: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, tuple[Bound, Bound]] = Field(default_factory=dict)
+    outside: Literal["problem", "missing"] = "problem"
+    dates: dict[str, DateKeys] = Field(default_factory=dict)
     file: str | None = None
 
     @model_validator(mode="after")
@@ -114,6 +153,11 @@ class TableKeys(_Strict):
                 raise ValueError(f"ordinal: {column}: two or more different values in order")
             if self.kinds.get(column, "ordinal") != "ordinal":
                 raise ValueError(f"kinds: {column}: {self.kinds[column]}, but ordinal: gives its order")
+        for column, (low, high) in self.limits.items():
+            if (low is None and high is None) or not (isfinite(low or 0) and isfinite(high or 0)):
+                raise ValueError(f"limits: {column}: two numbers [low, high], one of them may be empty")
+            if low is not None and high is not None and low >= high:
+                raise ValueError(f"limits: {column}: {low:g} is not below {high:g}; write [low, high]")
         bare = sorted(c for c, kind in self.kinds.items() if kind == "ordinal" and c not in self.ordinal)
         if bare:
             raise ValueError(f"kinds: {bare[0]}: ordinal needs the order of its values under ordinal:")
@@ -230,6 +274,8 @@ def _line(path: Path, item: Any) -> str:
                  CohortKeys)  # fmt: skip
     if len(location) == 1 or location[0] not in ("labels", "folds", "modalities"):
         model = CohortKeys
+    if "dates" in location[3:]:
+        model = DateKeys
     tags = {"folds": {"column", "made"}, "modalities": {"bag", "table"}}.get(location[0], set())
     shown = [part for i, part in enumerate(location) if not (i == 2 and part in tags)]
     key = ".".join(shown)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 
 from mmcli.errors import UnreadableError
-from mmcli.readers.grid import LPS, VoxelGrid, check_shape, one_line
+from mmcli.readers.grid import LPS, Affine, VoxelGrid, check_shape, one_line
 
 # pydicom tells of odd but harmless headers as warnings; what matters is checked here and raised
 warnings.filterwarnings("ignore", module=r"pydicom\..*")
@@ -28,8 +28,8 @@ logging.getLogger("pydicom").addHandler(logging.NullHandler())
 
 MAX_FILES = 20_000
 NO_VOLUME = {
-    "SEG": "a segmentation: give it as a mask in NIfTI, NRRD or MetaImage",
-    "RTSTRUCT": "a set of contours: give it as a mask in NIfTI, NRRD or MetaImage",
+    "SEG": "a segmentation, not an image: give it as the volume's mask",
+    "RTSTRUCT": "a set of contours, not an image: give it as the volume's mask",
     "RTDOSE": "a dose grid, not an image",
     "SM": "a slide, not a volume: its modality is of kind slide",
 }
@@ -78,15 +78,19 @@ def read_series(path: Path) -> VoxelGrid:
     (notes, RTSTRUCT, DICOMDIR) are passed over, or one multi-frame file."""
     series: dict[tuple[str, str], list[Slice]] = {}
     names: dict[tuple[str, str], str] = {}
+    frames: set[str] = set()
     refused: list[str] = []
     for dataset in _datasets(path):
         try:
             modality = str(dataset.get("Modality", "") or "")
+            if "Rows" not in dataset and "Image Storage" in _sop_class(dataset):
+                raise UnreadableError(f"{_name(dataset)} is truncated: its header ends before its image")
             if "Rows" not in dataset or modality in NO_VOLUME:
                 refused.append(NO_VOLUME.get(modality, f"{modality or 'an object'} without an image"))
                 continue
             key = (str(dataset.get("SeriesInstanceUID", "") or ""), modality)
             series.setdefault(key, []).extend(_slices(dataset))
+            frames.add(str(dataset.get("FrameOfReferenceUID", "") or ""))
             names.setdefault(key, f"{modality or 'no modality'} {str(dataset.get('SeriesDescription', '') or '')!r}")
         except UnreadableError:
             raise
@@ -99,7 +103,10 @@ def read_series(path: Path) -> VoxelGrid:
         more = f" and {len(told) - 4} more" if len(told) > 4 else ""
         raise UnreadableError(f"holds {len(told)} series: {', '.join(told[:4])}{more}; give each its own folder")
     ((key, slices),) = series.items()
-    return _stack(slices, key[1] or None)
+    frames.discard("")
+    if len(frames) > 1:
+        raise UnreadableError("mixes slices of several frames of reference: their positions do not compare")
+    return replace(_stack(slices, key[1] or None), frame=frames.pop() if frames else "", series=key[0])
 
 
 def _datasets(path: Path) -> Iterator[FileDataset]:
@@ -108,13 +115,22 @@ def _datasets(path: Path) -> Iterator[FileDataset]:
         if dataset is not None:
             yield dataset
         return
-    files = sorted(file for file in path.rglob("*") if file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
     if len(files) > MAX_FILES:
         raise UnreadableError(f"holds {len(files):,} files: name the folder of one series")
     for file in files:
         dataset = read_header(file)
         if dataset is not None:
             yield dataset
+        elif not file.stat().st_size or file.suffix.lower() in (".dcm", ".ima"):
+            # passed over, a damaged slice at either end of the stack would never be missed
+            why = "is no DICOM file, whatever its name says" if file.stat().st_size else "is empty (zero bytes)"
+            raise UnreadableError(f"{file.name} {why}")
+
+
+def _sop_class(dataset: FileDataset) -> str:
+    uid = dataset.file_meta.get("MediaStorageSOPClassUID")
+    return pydicom.uid.UID(uid).name if uid else ""
 
 
 def _name(dataset: FileDataset) -> str:
@@ -135,27 +151,38 @@ def _slices(dataset: FileDataset) -> Iterator[Slice]:
     if len(groups) != frames:
         raise UnreadableError(f"{_name(dataset)} says {frames} frames and describes {len(groups)}")
     for index, group in enumerate(groups):
-        where = [
-            item[name][0]
-            for item in (group, shared[0])
-            for name in (
-                "PlanePositionSequence",
-                "PlaneOrientationSequence",
-                "PixelMeasuresSequence",
-                "PixelValueTransformationSequence",
-            )
-            if name in item and len(item[name].value)
-        ]
-        yield _plane(dataset, index, where)
+        yield _plane(dataset, index, functional_groups(group, shared[0]))
 
 
-def _plane(dataset: FileDataset, frame: int | None, where: list[Any]) -> Slice:
+def functional_groups(group: Dataset, shared: Dataset) -> list[Dataset]:
+    """The items that tell a frame's place and scale: its own ones before those that all frames share."""
+    return [
+        item[name][0]
+        for item in (group, shared)
+        for name in (
+            "PlanePositionSequence",
+            "PlaneOrientationSequence",
+            "PixelMeasuresSequence",
+            "PixelValueTransformationSequence",
+        )
+        if name in item and len(item[name].value)
+    ]
+
+
+def numbers_of(where: list[Dataset], name: str, count: int, file: str) -> NDArray[np.float64]:
+    """The `count` numbers of an element, from the first item that has it; UnreadableError where none has."""
+    for item in where:
+        value = item.get(name)
+        if value is not None and value != "" and len(value) == count:
+            numbers = np.array([float(v) for v in value])
+            if np.isfinite(numbers).all():
+                return numbers
+    raise UnreadableError(f"{file} has no {name}: its place in the patient is unknown")
+
+
+def _plane(dataset: FileDataset, frame: int | None, where: list[Dataset]) -> Slice:
     def find(name: str, count: int) -> NDArray[np.float64]:
-        for item in where:
-            value = item.get(name)
-            if value is not None and value != "" and len(value) == count:
-                return np.array([float(v) for v in value])
-        raise UnreadableError(f"{_name(dataset)} has no {name}: its place in the patient is unknown")
+        return numbers_of(where, name, count, _name(dataset))
 
     def scalar(name: str, default: float) -> float:
         for item in where:
@@ -197,18 +224,32 @@ def _stack(slices: list[Slice], modality: str | None) -> VoxelGrid:
                 f"mixes slices with pixels of {first.spacing[0]:.4g} and {other.spacing[0]:.4g} mm ({other.path.name})"
             )
     check_shape((len(slices), *first.size))
-    along_row, along_column = first.orientation[:3], first.orientation[3:]
-    normal = np.cross(along_row, along_column)
-    if abs(np.linalg.norm(normal) - 1) > 0.01:
-        raise UnreadableError("its ImageOrientationPatient is not of two unit vectors at right angles")
+    normal = normal_of(first.orientation)
     slices = sorted(slices, key=lambda s: float(s.position @ normal))
     step = _check_steps(slices, normal)
+    affine = stack_affine(first.orientation, first.spacing, step, slices[0].position)
+    return VoxelGrid(_pixels(slices), affine, modality)
+
+
+def normal_of(orientation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit normal of planes whose rows and columns run along `orientation` (6,)."""
+    normal = np.cross(orientation[:3], orientation[3:])
+    lengths = [np.linalg.norm(v) for v in (orientation[:3], orientation[3:], normal)]
+    if max(abs(length - 1) for length in lengths) > 0.01:
+        raise UnreadableError("its ImageOrientationPatient is not of two unit vectors at right angles")
+    return normal
+
+
+def stack_affine(
+    orientation: NDArray[np.float64], spacing: tuple[float, float], step: float, position: NDArray[np.float64]
+) -> Affine:
+    """Voxel (i, j, k) -> RAS mm of planes `step` mm apart; spacing (row, column) and `position` of the first in LPS."""
     affine = np.eye(4)
-    affine[:3, 0] = along_row * first.spacing[1]
-    affine[:3, 1] = along_column * first.spacing[0]
-    affine[:3, 2] = normal * step
-    affine[:3, 3] = slices[0].position
-    return VoxelGrid(_pixels(slices), LPS @ affine, modality)
+    affine[:3, 0] = orientation[:3] * spacing[1]
+    affine[:3, 1] = orientation[3:] * spacing[0]
+    affine[:3, 2] = normal_of(orientation) * step
+    affine[:3, 3] = position
+    return LPS @ affine
 
 
 def _check_steps(slices: list[Slice], normal: NDArray[np.float64]) -> float:

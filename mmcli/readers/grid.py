@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
@@ -19,11 +20,16 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # RAS world millimetres <-> LPS world mil
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """`array` (k, j, i), the slowest axis first, and `affine` (4, 4): voxel (i, j, k) -> RAS world in mm."""
+    """`array` (k, j, i), the slowest axis first, and `affine` (4, 4): voxel (i, j, k) -> RAS world in mm.
+
+    DICOM says besides its modality, its frame of reference (whose positions compare) and its series, as UIDs.
+    """
 
     array: NDArray[Any]
     affine: Affine
     modality: str | None = None
+    frame: str = ""
+    series: str = ""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -81,7 +87,7 @@ def to_ras(grid: VoxelGrid) -> VoxelGrid:
         if signs[world] < 0:
             turn[order[world], 3] = array.shape[2 - world] - 1
             array = np.flip(array, axis=2 - world)
-    return VoxelGrid(array, grid.affine @ turn, grid.modality)
+    return replace(grid, array=array, affine=grid.affine @ turn)
 
 
 def same_grid(a: VoxelGrid, b: VoxelGrid, tolerance: float = 1e-2) -> bool:
@@ -92,3 +98,33 @@ def same_grid(a: VoxelGrid, b: VoxelGrid, tolerance: float = 1e-2) -> bool:
     corners = np.array([[x, y, z, 1.0] for x in (0.0, far[0]) for y in (0.0, far[1]) for z in (0.0, far[2])]).T
     apart = np.linalg.norm(((a.affine - b.affine) @ corners)[:3], axis=0)
     return bool(apart.max() <= tolerance * min(a.spacing))
+
+
+def choose_labels(text: str | None, there: Sequence[tuple[int, str]], what: str) -> list[int]:
+    """Numbers of the segments or structures that `text` asks for, of those that are `there` as (number, name).
+
+    `text`: names or numbers with | between, or * for all; a name is matched exactly, else whatever its case, and takes
+    all that bear it. None takes the only one there is. UnreadableError lists what is there.
+    """
+    shown = ", ".join(f"{name} ({number})" if name else str(number) for number, name in there[:12])
+    shown += f" and {len(there) - 12} more" if len(there) > 12 else ""
+    if not there:
+        raise UnreadableError(f"holds no {what}")
+    if text is None:
+        if len(there) > 1:
+            raise UnreadableError(
+                f"holds {len(there)} {what}s: name one with #NAME behind the path; there are: {shown}"
+            )
+        return [there[0][0]]
+    if text.strip() == "*":
+        return [number for number, _ in there]
+    chosen: list[int] = []
+    for part in (p.strip() for p in text.split("|")):
+        found = [n for n, name in there if name == part] or [
+            n for n, name in there if name.strip().casefold() == part.casefold()
+        ]
+        found = found or [n for n, _ in there if str(n) == part]
+        if not found:
+            raise UnreadableError(f"has no {what} {part!r}; there are: {shown}")
+        chosen += found
+    return sorted(set(chosen))

@@ -13,8 +13,10 @@ from mmcli.errors import RequestError, UnreadableError
 from mmcli.fields import flag
 from mmcli.files import fingerprint
 from mmcli.progress import note, track
+from mmcli.readers.malloc import keep_freed_memory
 from mmcli.registry import did_you_mean
 from mmcli.settings import PreprocessSettings
+from mmcli.stages import radiomics
 from mmcli.stages.machine import cores
 from mmcli.stages.outcome import Outcome
 from mmcli.stages.pictures import Pictures
@@ -37,6 +39,7 @@ def run(settings: PreprocessSettings) -> Outcome:
     bags = [m for n, m in cohort.modalities.items() if n in wanted and isinstance(m, BagSpec)]
     options = {bag.name: kind_of(bag.kind).options(Given(settings, bag.name)) for bag in bags}
     _check_names(settings, bags)
+    described = radiomics.radiomics_options(settings, cohort, wanted) if settings.radiomics else {}
     request = {**settings.request(), "shard": str(shard), "command": "preprocess", "inputs": _inputs(cohort)}
     done = finished(out, request, settings, cohort.files)
     if done:
@@ -46,10 +49,15 @@ def run(settings: PreprocessSettings) -> Outcome:
     if settings.dry_run:
         files = sum(len(f) for bag in bags for f in bag.files)
         return Outcome(f"would read {files} files of {len(ids)} patients and {len(tables)} tables, and write {out}")
+    keep_freed_memory()
     pictures = Pictures(out, ids) if settings.pictures else None
     with spool(out, request, settings) as opened:
         for bag in bags:
             _prepare(bag, options[bag.name], opened, shard, pictures, settings)
+            if bag.name in described:
+                radiomics.compute(bag, described[bag.name], opened, shard, settings)
+        made = {n: radiomics.table(n, chosen, opened, len(ids)) for n, chosen in described.items()}
+        tables |= {n + radiomics.SUFFIX: table for n, table in made.items() if table is not None}
         data = {
             bag.name: opened.bag_data(
                 bag.name, BagMeta(bag.kind, settings=options[bag.name], coords=kind_of(bag.kind).COORDS), len(ids)
@@ -132,6 +140,8 @@ def _attempt(bag: BagSpec, options: dict[str, Any], patient: int, pictures: Pict
     except Exception as error:  # a library's surprise at one file never ends a run over a thousand
         return f"{files[0].shown}: {type(error).__name__}: {' '.join(str(error).split())[:200]} (report this to mmcli)"
     counts = [len(part.coords) for part in parts]
+    if not sum(counts):  # read, and nothing of what was asked for is there: no second lesion
+        return None
     pixels = [part.pixels for part in parts if part.pixels is not None]
     return Instances(
         sum(counts),

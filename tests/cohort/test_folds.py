@@ -169,6 +169,17 @@ def test_given_roles_stay_and_a_fifth_is_taken_without_validation() -> None:
     assert (given_folds(names(27), roles, strata, None)[:, 0] == roles).all()
 
 
+def test_repeats_of_a_given_split_test_the_same_and_validate_others() -> None:
+    roles = np.array([TRAIN] * 40 + [TEST] * 10, dtype=np.int8)
+    strata = np.arange(50) % 2
+    out = given_folds(names(50), roles, strata, None, repeats=5)
+    assert out.shape == (50, 5) and (out[40:] == TEST).all()
+    assert ((out == VALIDATION).sum(0) == 8).all()
+    assert len({tuple(column) for column in out.T}) == 5
+    # The first is what one alone would be.
+    assert (out[:, :1] == given_folds(names(50), roles, strata, None)).all()
+
+
 def test_given_roles_keep_groups_whole() -> None:
     roles = np.full(30, TRAIN, dtype=np.int8)
     group = [f"g{i // 3}" for i in range(30)]

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from scipy import ndimage
 
 from mmcli.errors import UnreadableError
@@ -28,34 +24,6 @@ def write_nifti(path: Path, array: NDArray, affine: NDArray | None = None) -> Pa
         path
     )
     return path
-
-
-def write_series(folder: Path, voxels: NDArray, step: float = 2.5, **changes: dict[int, object]) -> Path:
-    """Slices of int16 voxels (k, j, i), falling names, rising positions; `changes`: attribute -> {slice: value}."""
-    folder.mkdir(parents=True)
-    series = generate_uid()
-    for k, plane in enumerate(voxels):
-        meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
-        meta.MediaStorageSOPInstanceUID = generate_uid()
-        slice_ = Dataset()
-        slice_.file_meta = meta
-        slice_.SOPClassUID, slice_.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        slice_.SeriesInstanceUID, slice_.Modality, slice_.SeriesDescription = series, "CT", "made"
-        slice_.InstanceNumber, slice_.SliceThickness = len(voxels) - k, 7.0
-        slice_.Rows, slice_.Columns = plane.shape
-        slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
-        slice_.BitsAllocated = slice_.BitsStored = 16
-        slice_.HighBit, slice_.PixelRepresentation = 15, 1
-        slice_.PixelSpacing, slice_.ImageOrientationPatient = [0.5, 0.75], [1, 0, 0, 0, 1, 0]
-        slice_.ImagePositionPatient = [10.0, 20.0, -30.0 + k * step]
-        slice_.RescaleSlope, slice_.RescaleIntercept = 1, -1024
-        slice_.PixelData = np.ascontiguousarray(plane, dtype="<i2").tobytes()
-        for name, values in changes.items():
-            if k in values:
-                setattr(slice_, name, values[k])
-        slice_.save_as(folder / f"{len(voxels) - k:03d}.dcm", enforce_file_format=True)
-    return folder
 
 
 @pytest.fixture
@@ -122,77 +90,6 @@ def test_nifti2_equals_nifti1(tmp_path: Path, voxels: NDArray) -> None:
     np.testing.assert_array_equal(one.affine, two.affine)
 
 
-# ---- DICOM
-
-
-def test_series_sorted_by_position_with_each_slices_rescale(tmp_path: Path, voxels: NDArray) -> None:
-    folder = write_series(tmp_path / "s", voxels, RescaleSlope={2: 3.0}, RescaleIntercept={2: 7.0})
-    (folder / "notes.txt").write_text("not a slice")
-    expected = voxels.astype(np.float32) - 1024
-    expected[2] = voxels[2] * 3.0 + 7.0
-    volume = read_volume(folder)
-    # LPS rows and columns grow to the left and the back: both are turned
-    np.testing.assert_array_equal(volume.array, expected[:, ::-1, ::-1])
-    assert volume.modality == "CT"
-    assert volume.spacing == pytest.approx((0.75, 0.5, 2.5))
-    assert volume.origin == pytest.approx((-10 - 3 * 0.75, -20 - 4 * 0.5, -30))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"ImagePositionPatient": {3: [10, 20, -25.0]}}, "position that another has"),
-        ({"ImagePositionPatient": {5: [10, 20, -15.0]}}, "1 missing slice"),
-        ({"ImagePositionPatient": {5: [10, 20, -16.5]}}, "unevenly spaced"),
-        ({"ImagePositionPatient": {k: [10, 20 + 0.5 * k, -30 + 2.5 * k] for k in range(6)}}, "gantry tilt"),
-        ({"ImageOrientationPatient": {1: [0, 1, 0, 0, 0, -1]}}, "several orientations"),
-        ({"PixelSpacing": {1: [0.6, 0.6]}}, "pixels of"),
-        ({"SeriesInstanceUID": {0: "1.2.3", 1: "1.2.3"}}, "holds 2 series"),
-        ({"PixelSpacing": {1: None}}, "no PixelSpacing"),
-        ({"PixelData": {4: b"\0\0"}}, "cannot be decoded"),
-        ({"RescaleSlope": {4: 0}}, "zero"),
-    ],
-)
-def test_a_series_that_is_no_even_stack_is_refused(
-    tmp_path: Path, voxels: NDArray, changes: dict[str, dict[int, object]], words: str
-) -> None:
-    with pytest.raises(UnreadableError, match=words):
-        read_volume(write_series(tmp_path / "s", voxels, **changes))
-
-
-def test_dicom_and_nifti_of_the_sarcoma_patient_agree(data: Path) -> None:
-    root = data / "volumes/sts_ct_pet_mr"
-    for modality, tolerance in (("CT", 0.0), ("PET", 2e-6), ("MR_T1", 0.0)):
-        dicom = read_volume(root / "dicom/STS_002" / modality)
-        images = [p for p in root.rglob("*.nii*") if modality in str(p) and "mask" not in p.name.lower()]
-        assert len(images) == 1, images
-        nifti = read_volume(images[0])
-        assert np.abs(dicom.array - nifti.array).max() <= tolerance
-        np.testing.assert_allclose(dicom.affine, nifti.affine, atol=2e-3)
-
-
-def test_jpeg2000_series_without_uids_and_its_mask_the_other_way_round(data: Path) -> None:
-    folder = data / "volumes/totalsegmentator_ct_dicom"
-    volume = read_volume(folder / "series")
-    assert volume.array.shape == (20, 512, 512) and volume.spacing == pytest.approx((0.9765625, 0.9765625, 2.0))
-    assert volume.array.mean(dtype=np.float64) == pytest.approx(-624.1259, abs=1e-3)
-    for label, count, mean in ((1, 130634, 79.57), (5, 366708, 89.30), (32, 23576, 267.01), (52, 11723, 177.31)):
-        mask = read_mask(folder / "example_seg_dicom.nii.gz", volume, label)
-        assert mask.sum() == count
-        assert volume.array[mask].mean(dtype=np.float64) == pytest.approx(mean, abs=0.006)
-
-
-def test_enhanced_multiframe_equals_simpleitk(data: Path) -> None:
-    for name in ("eCT_Supplemental.dcm", "siemens_enhanced_mr.dcm"):
-        path = data / "volumes/enhanced_multiframe" / name
-        volume, other = read_volume(path), sitk.DICOMOrient(sitk.ReadImage(str(path)), "RAS")
-        np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(other))
-        np.testing.assert_allclose(volume.image.GetSpacing(), other.GetSpacing(), rtol=1e-3)
-        np.testing.assert_allclose(volume.image.GetOrigin(), other.GetOrigin(), atol=1e-2)
-    with pytest.raises(UnreadableError, match="without a position"):
-        read_volume(data / "volumes/enhanced_multiframe/emri_small.dcm")
-
-
 # ---- masks
 
 
@@ -229,7 +126,7 @@ def test_masks_are_put_in_place_by_position(data: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(shifted[:, :, 1:], base[:, :, :-1])
     assert not shifted[:, :, 0].any() and (shifted != base).any()
     assert (tied == base).all() or (tied == shifted).all()
-    for label, words in ((None, "wholly outside"), (77, "empty at label 77")):
+    for label, words in ((None, "wholly outside"), (77, "no label '77'; there are: 1, 2")):
         away = nib.load(made / "base_mask.nii.gz")
         nib.Nifti1Image(np.asarray(away.dataobj), away.affine + np.outer([1, 0, 0, 0], [0, 0, 0, 900])).to_filename(
             tmp_path / "away.nii"
@@ -336,91 +233,22 @@ def test_truncated_and_contradictory_files_of_our_own(tmp_path: Path, voxels: ND
         read_volume(tmp_path / "huge.nii")
 
 
-BASE = (7.5865, (24, 36, 40))  # mean and shape of made/base_ct
-READ_RIGHTLY = {
-    "made/base_ct.nii.gz": BASE, "made/big_endian.nii": BASE, "made/ct_SAR_storage.nii.gz": BASE,
-    "made/good.mha": BASE, "made/good.nrrd": BASE, "made/gzip_named_nii.nii": BASE, "made/oblique_20deg.nii.gz": BASE,
-    "made/plain_named_gz.nii.gz": BASE, "made/scl_inter_hu.nii": BASE, "made/scl_slope_zero.nii": BASE,
-    "made/shape_4d_one.nii.gz": BASE, "made/space_RAS.nrrd": BASE, "made/zero_pixdim.nii": BASE,
-    "made/dicom_good": (0.89311, (16, 27, 30)), "made/dicom_instance_reversed": (0.89311, (16, 27, 30)),
-    "dicom2nifti/generic_anatomical_002_non_isotropic": (51.604, (4, 28, 64)),
-    "dicom2nifti/generic_compressed_j2k_001": (127.05, (256, 256, 4)),
-    "dicom2nifti/generic_compressed_jpegls_001": (127.05, (256, 256, 4)),
-    "pynrrd/BallBinary30x30x30.nhdr": (136.38, (30, 30, 30)),
-    "pynrrd/BallBinary30x30x30_gz_lineskip.nrrd": (136.38, (30, 30, 30)),
-    "rt_utils/mock_data": (-835.51, (2, 512, 512)), "rt_utils/oriented_data": (0.02435, (3, 50, 100)),
-    "msd_hippocampus/image_without_label.nii.gz": (58.462, (33, 52, 37)),
-}  # fmt: skip
-REFUSED = {
-    "made/trunc_raw.nii": "truncated", "made/trunc_gz.nii.gz": "truncated", "made/dims_too_big.nii": "truncated",
-    "made/dims_too_small.nii": "more voxels", "made/nan_inf_voxels.nii.gz": "1,749 voxels are NaN or infinite",
-    "made/dicom_missing_one": r"1 missing slice\(s\): 6.54 mm", "made/dicom_uneven_gap": "unevenly spaced: 4.27 mm",
-    "made/dicom_duplicate_position": "position that another has", "made/dicom_same_file_twice": "position that another",
-    "made/dicom_mixed_spacing": "5.469 and 4 mm", "made/dicom_rows_lie": "30 x 25", "made/complex64.nii.gz": "complex",
-    "made/rgb24.nii.gz": "RGB", "made/zero_dim.nii": "length zero", "made/shape_2d.nii.gz": "2-D",
-    "made/shape_4d_three.nii.gz": "3 volumes", "made/sheared_sform.nii.gz": "right angles",
-    "made/sform_qform_conflict.nii.gz": "contradict", "made/no_xform.nii.gz": "left and right are unknown",
-    "made/missing_raw.mhd": "not_there.raw is not there", "made/missing_raw.nhdr": "is not there",
-    "made/directions_none.nrrd": "none", "made/sizes_lie.nrrd": "too short", "made/trunc.nrrd": "too short",
-    "made/trunc.mha": "truncated", "made/html_named.nii.gz": "HTML", "made/empty_file.nii.gz": "zero bytes",
-    "nibabel/analyze.hdr": "Analyze", "nibabel/nifti1.hdr": "nifti1.img is not there",
-    "nibabel/functional.nii": "20 volumes",
-    "nibabel/example_nifti2.nii.gz": "2 volumes", "nibabel/small.mnc": "unknown format",
-    "dicom2nifti/failing_sliceincrement_002": "missing slice", "dicom2nifti/generic_rgb_001": "colour",
-    "dicom2nifti/failing_sliceorientation_001": "orientations", "dicom2nifti/ge_dti_001": "several volumes",
-    "dicom2nifti/philips_fmri_001": "several volumes", "pydicom/CT_small.dcm": "one slice",
-    "pydicom/rtdose.dcm": "dose", "pydicom/liver_1frame.dcm": "segmentation", "pydicom/rtstruct.dcm": "contours",
-    "pynrrd/BallBinary30x30x30_bz2.nrrd": "bzip2", "pynrrd/test2d_ascii.nrrd": "2 axes",
-}  # fmt: skip
-
-
-def test_every_awkward_volume_is_read_rightly_or_refused_in_one_line(data: Path) -> None:
-    root = data / "volumes/awkward"
-    paths = sorted(p for p in root.rglob("*") if "dicomdirtests" not in p.parts)
-    paths += [root / "pydicom/dicomdirtests", *(root / "pydicom/dicomdirtests").glob("*/*")]
-    told = {}
-    for path in paths:
-        name, started = str(path.relative_to(root)), time.process_time()
-        try:
-            volume = read_volume(path)
-            told[name] = volume
-            assert volume.array.dtype == np.float32 and volume.array.ndim == 3, name
-            assert np.isfinite(volume.array).all() and min(volume.spacing) > 0, name
-        except UnreadableError as error:
-            told[name] = str(error)
-            assert "\n" not in str(error) and len(str(error)) < 300, name
-        assert time.process_time() - started < 5, name
-    for name, (mean, shape) in READ_RIGHTLY.items():
-        volume = told[name]
-        assert isinstance(volume, Volume), (name, volume)
-        assert volume.array.shape == shape, name
-        assert volume.array.mean(dtype=np.float64) == pytest.approx(mean, rel=1e-4), name
-    base = told["made/base_ct.nii.gz"].array
-    for name in (n for n, truth in READ_RIGHTLY.items() if truth is BASE and n != "made/space_RAS.nrrd"):
-        np.testing.assert_array_equal(told[name].array, base, err_msg=name)
+def test_the_forms_of_one_ct_are_equal_voxel_for_voxel(data: Path) -> None:
+    made = data / "volumes/awkward/made"
+    base = read_volume(made / "base_ct.nii.gz").array
+    for name in (
+        "big_endian.nii", "ct_SAR_storage.nii.gz", "good.mha", "good.nrrd", "gzip_named_nii.nii", "scl_inter_hu.nii",
+        "oblique_20deg.nii.gz", "plain_named_gz.nii.gz", "scl_slope_zero.nii", "shape_4d_one.nii.gz", "zero_pixdim.nii",
+    ):  # fmt: skip
+        np.testing.assert_array_equal(read_volume(made / name).array, base, err_msg=name)
     # the same numbers in RAS mean the opposite directions: x and y run the other way
-    np.testing.assert_array_equal(told["made/space_RAS.nrrd"].array, base[:, ::-1, ::-1])
-    for name, words in REFUSED.items():
-        with pytest.raises(UnreadableError, match=words):
-            read_volume(root / name)
+    np.testing.assert_array_equal(read_volume(made / "space_RAS.nrrd").array, base[:, ::-1, ::-1])
 
 
-def test_damaged_header_of_a_slice_is_refused(tmp_path: Path, voxels: NDArray) -> None:
-    folder = write_series(tmp_path / "s", voxels)
-    broken = pydicom.dcmread(folder / "003.dcm")
-    del broken.ImagePositionPatient
-    broken.save_as(folder / "003.dcm")
-    with pytest.raises(UnreadableError, match="no ImagePositionPatient"):
-        read_volume(folder)
-
-
-@pytest.mark.parametrize("name", ["a.nii", "a.nrrd", "a.mha", "a.dcm"])
+@pytest.mark.parametrize("name", ["a.nii", "a.nrrd", "a.mha"])
 def test_flipped_bytes_never_end_in_another_error(tmp_path: Path, voxels: NDArray, name: str) -> None:
-    if name == "a.dcm":
-        whole = (write_series(tmp_path / "s", voxels) / "001.dcm").read_bytes()
-    else:
-        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / name), useCompression=True)
-        whole = (tmp_path / name).read_bytes()
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / name), useCompression=True)
+    whole = (tmp_path / name).read_bytes()
     random = np.random.default_rng(3)
     for _ in range(60):
         raw = bytearray(whole)
