@@ -3,13 +3,15 @@
 A region is read from the nearest finer level and averaged over area to the size that is asked for; what lies outside
 the slide, and what is transparent, is white. A slide may be used from several threads; after a fork each process
 opens the file anew, because OpenSlide's handles must not be shared between processes.
+
+Levels of plain TIFF or JPEG tiles are decoded without OpenSlide (`tiff_tiles.py`), several times faster: where some
+tiles of a level, compared when it is first read, have the very pixels that OpenSlide gives.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,19 +20,22 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import sparse
 
 from mmcli.errors import UnreadableError
 from mmcli.readers.grid import one_line
 from mmcli.readers.image import read_picture
+from mmcli.readers.resample import on_white, resize
+from mmcli.readers.tiff_tiles import TileFile, open_tiles
+from mmcli.readers.tile_check import agrees
 
 EXTENSIONS = (
     ".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".czi", ".dcm",
     ".png", ".jpg", ".jpeg",
 )  # fmt: skip
 FLAT_FORMATS = ("TIFF", "PNG", "JPEG")
+FLAT_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff")
 MPP_RANGE = (0.05, 20.0)  # µm per pixel; 72 and 96 dpi, the defaults of writers, are 353 and 265
-STRIP_PIXELS = 16_000_000  # a thumbnail is read in strips of at most this many pixels
+STRIP_PIXELS = 4_000_000  # a thumbnail is read in strips of at most this many pixels
 
 Pixels = NDArray[np.uint8]
 
@@ -104,27 +109,45 @@ class Slide:
 
 
 class OpenSlideSlide(Slide):
-    """A slide that OpenSlide reads."""
+    """A slide that OpenSlide reads, or its own tiles where they are the same."""
 
     def __init__(self, path: Path, handle: Any, mpp: float | None, mpp_source: str) -> None:
         levels = [(int(w), int(h)) for w, h in handle.level_dimensions]
         super().__init__(path, "openslide", levels, mpp, mpp_source)
+        self._downsamples = [float(d) for d in handle.level_downsamples]
         self._open, self._process = handle, os.getpid()
+        # Other formats place their tiles by rules of their own.
+        plain = handle.properties.get(openslide.PROPERTY_NAME_VENDOR) in ("aperio", "generic-tiff")
+        self._tiles = open_tiles(path, levels) if plain else None
+        self._agree: dict[int, bool] = {}
 
     def close(self) -> None:
         if self._open is not None and self._process == os.getpid():
             self._open.close()
+        if self._tiles is not None:
+            self._tiles.close()
         self._open = None
 
+    def own_tiles(self, level: int) -> TileFile | None:
+        """The file's own tiles, where those of a level have OpenSlide's pixels; None where OpenSlide reads it."""
+        if self._tiles is None or self._tiles.levels[level] is None:
+            return None
+        if level not in self._agree:  # threads that come here together find the same
+            self._agree[level] = agrees(self._tiles, level, self.path, self._downsamples[level])
+        return self._tiles if self._agree[level] else None
+
     def _handle(self) -> Any:
-        if self._open is None:
-            raise ValueError(f"{self.path.name} is closed")
         if self._process != os.getpid():
             self._inherited = self._open  # kept, so that this process never closes what its parent uses
             self._open, self._process = openslide.OpenSlide(str(self.path)), os.getpid()
         return self._open
 
     def _region(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        if self._open is None:
+            raise ValueError(f"{self.path.name} is closed")
+        tiles = self.own_tiles(level)
+        if tiles is not None:
+            return tiles.region(level, x, y, width, height)
         scale_x = self.dimensions[0] / self.levels[level][0]
         scale_y = self.dimensions[1] / self.levels[level][1]
         try:
@@ -173,7 +196,8 @@ def open_slide(path: Path | str, mpp: float | None = None, mpp_source: str = "co
     except openslide.OpenSlideUnsupportedFormatError:
         return _open_flat(path, mpp, mpp_source)
     except openslide.OpenSlideError as error:
-        raise UnreadableError(f"{path.name}: OpenSlide cannot read it ({one_line(error)})") from error
+        why = one_line(error).replace(f"{path.parent}/", "")
+        raise UnreadableError(f"{path.name}: OpenSlide cannot read it ({why})") from error
     try:
         found = (mpp, mpp_source) if mpp is not None else _openslide_mpp(path, handle.properties)
         return OpenSlideSlide(path, handle, *found)
@@ -193,11 +217,17 @@ def _first_dicom(folder: Path) -> Path:
 
 def _open_flat(path: Path, mpp: float | None, mpp_source: str) -> FlatSlide:
     try:
-        pixels = read_picture(path, FLAT_FORMATS)
+        with path.open("rb") as opened:
+            start = opened.read(132)
+        known = start.startswith(FLAT_STARTS) and start[128:] != b"DICM"
+        pixels = read_picture(path, FLAT_FORMATS) if known else None
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: unknown to OpenSlide, and as a flat picture it {error}") from error
     except OSError as error:
         raise UnreadableError(f"{path.name}: cannot be read ({one_line(error)})") from error
+    if pixels is None:
+        what = "a DICOM file, but no slide" if start[128:] == b"DICM" else "neither TIFF, PNG nor JPEG"
+        raise UnreadableError(f"{path.name}: unknown to OpenSlide, and {what}")
     if mpp is not None:
         return FlatSlide(path, pixels, mpp, mpp_source)
     try:
@@ -233,56 +263,3 @@ def _square(path: Path, x: float | None, y: float | None, kind: str) -> tuple[fl
     if max(x, y) > 1.05 * min(x, y):
         raise UnreadableError(f"{path.name}: its pixels are not square ({x:.4g} x {y:.4g} µm): give the MPP")
     return (x + y) / 2, kind
-
-
-def on_white(rgba: Pixels) -> Pixels:
-    """uint8 (h, w, 4) laid on white as (h, w, 3); opaque pixels stay exactly as they are."""
-    alpha = rgba[:, :, 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[:, :, :3])
-    share = alpha[:, :, None].astype(np.float32) / 255
-    return np.rint(rgba[:, :, :3] * share + 255 * (1 - share)).astype(np.uint8)
-
-
-def resize(pixels: Pixels, box: tuple[float, float, float, float], size: tuple[int, int]) -> Pixels:
-    """`box` (left, top, right, bottom; fractions allowed) of `pixels` as uint8 (h, w, 3), `size` = (w, h): the
-    exact mean over each output pixel's area when shrinking, linear interpolation when enlarging."""
-    left, top, right, bottom = box
-    w, h = size
-    ratio_x, ratio_y = (right - left) / w, (bottom - top) / h
-    whole = all(abs(v - round(v)) < 1e-6 for v in (left, top, ratio_x, ratio_y)) and min(ratio_x, ratio_y) > 0.5
-    if whole:
-        x0, y0, fx, fy = round(left), round(top), round(ratio_x), round(ratio_y)
-        part = pixels[y0 : y0 + h * fy, x0 : x0 + w * fx]
-        if fx == fy == 1:
-            return np.ascontiguousarray(part)
-        return np.asarray(Image.fromarray(part).reduce((fx, fy)))
-    rows = _weights(pixels.shape[0], round(top, 4), round(bottom, 4), h)
-    columns = _weights(pixels.shape[1], round(left, 4), round(right, 4), w)
-    tall = rows @ pixels.reshape(pixels.shape[0], -1).astype(np.float32)
-    wide = columns @ tall.reshape(h, pixels.shape[1], 3).transpose(1, 0, 2).reshape(pixels.shape[1], -1)
-    out = wide.reshape(w, h, 3).transpose(1, 0, 2)
-    return np.ascontiguousarray(np.clip(np.rint(out), 0, 255).astype(np.uint8))
-
-
-@lru_cache(maxsize=256)
-def _weights(count: int, start: float, stop: float, size: int) -> sparse.csr_array:
-    """(size, count): how much each of `count` input pixels counts in each of `size` output pixels along one axis."""
-    step = (stop - start) / size
-    if step < 1:
-        at = np.clip(start + (np.arange(size) + 0.5) * step - 0.5, 0, count - 1)
-        low = np.floor(at).astype(int)
-        high = np.minimum(low + 1, count - 1)
-        rows = np.tile(np.arange(size), 2)
-        values = np.concatenate([1 - (at - low), at - low])
-        return sparse.csr_array((values.astype(np.float32), (rows, np.concatenate([low, high]))), (size, count))
-    edges = np.minimum(start + np.arange(size + 1) * step, count)
-    taps = math.ceil(step) + 2
-    first = np.floor(edges[:-1]).astype(int)
-    columns = first[:, None] + np.arange(taps)
-    covered = np.minimum(columns + 1, edges[1:, None]) - np.maximum(columns, edges[:-1, None])
-    covered = np.clip(covered, 0, None) / (edges[1:] - edges[:-1])[:, None]
-    rows = np.repeat(np.arange(size), taps)
-    keep = covered.ravel() > 0
-    values = covered.ravel()[keep].astype(np.float32)
-    return sparse.csr_array((values, (rows[keep], columns.ravel()[keep])), (size, count))

@@ -33,7 +33,10 @@ def tissue_mask(thumbnail: Pixels) -> Mask:
     rgb = thumbnail.astype(np.int32)
     luminance = (299 * rgb[:, :, 0] + 587 * rgb[:, :, 1] + 114 * rgb[:, :, 2]) // 1000
     if float(np.median(luminance)) < DARK:
-        raise UnreadableError("dark background: not a brightfield slide, its tissue cannot be found by colour")
+        raise UnreadableError(
+            "dark background: not a brightfield slide, its tissue cannot be found by colour "
+            "(--min-tissue 0 looks for none and takes every tile)"
+        )
     highest, lowest = rgb.max(axis=2), rgb.min(axis=2)
     saturation = (255 * (highest - lowest)) // np.maximum(highest, 1)
     saturation = ndimage.uniform_filter(saturation.astype(np.float32), 3, mode="nearest")
@@ -105,35 +108,71 @@ def tile_grid(
     no tissue). `tissue` bool (h, w) over the whole slide is used instead of `tissue_mask`. N = 0 without tissue.
     Raises UnreadableError where the MPP is unknown, or coarser than twice the target.
     """
+    return graded_tiles(slide, target_mpp, tile_px, min_tissue, overlap_px, tissue)[0]
+
+
+def graded_tiles(
+    slide: Slide,
+    target_mpp: float | None,
+    tile_px: int,
+    min_tissue: float,
+    overlap_px: int = 0,
+    tissue: Mask | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """`tile_grid`, and each tile's share (N,) of tissue, 1 where none is looked for."""
     if tile_px < 1 or not 0 <= overlap_px < tile_px:
         raise ValueError(f"a tile of {tile_px} px cannot overlap its neighbour by {overlap_px} px")
-    ratio = 1.0
-    if target_mpp is not None:
-        if slide.mpp is None:
-            raise UnreadableError(
-                f"{slide.path.name}: its µm per pixel are unknown: give them by the cohort's mpp column or --mpp"
-            )
-        ratio = target_mpp / slide.mpp
-        if ratio < 0.5:
-            raise UnreadableError(
-                f"{slide.path.name}: {slide.mpp:.4g} µm per pixel is too coarse for tiles at {target_mpp:.4g} µm"
-            )
+    ratio = _ratio(slide, target_mpp)
     side = max(1, round(tile_px * ratio))
     stride = (tile_px - overlap_px) * ratio
     width, height = slide.dimensions
     columns = _starts(width, side, stride)
     rows = _starts(height, side, stride)
     if not len(rows) or not len(columns):
-        return np.empty((0, 4), dtype=np.int32)
+        return np.empty((0, 4), dtype=np.int32), np.empty(0)
     grid = np.empty((len(rows), len(columns), 4), dtype=np.int32)
     grid[..., 0], grid[..., 1], grid[..., 2:] = columns[None, :], rows[:, None], side
     if min_tissue <= 0:
-        return grid.reshape(-1, 4)
+        return grid.reshape(-1, 4), np.ones(grid.size // 4)
     if tissue is None:
-        wanted = round(max(width, height) / side * TILE_THUMBNAIL_PX)
-        tissue = tissue_mask(slide.thumbnail(min(max(wanted, THUMBNAIL_PX[0]), THUMBNAIL_PX[1])))
+        tissue = slide_tissue(slide, target_mpp, tile_px)[1]
     share = tissue_share(tissue, (width, height), columns, rows, side)
-    return np.ascontiguousarray(grid[share >= min_tissue - 1e-9])
+    kept = share >= min_tissue - 1e-9
+    return np.ascontiguousarray(grid[kept]), share[kept]
+
+
+def slide_tissue(slide: Slide, target_mpp: float | None, tile_px: int) -> tuple[Pixels, Mask]:
+    """A thumbnail fine enough for tiles of this size, and its `tissue_mask`."""
+    side = max(1, round(tile_px * _ratio(slide, target_mpp)))
+    wanted = round(max(slide.dimensions) / side * TILE_THUMBNAIL_PX)
+    thumbnail = slide.thumbnail(min(max(wanted, THUMBNAIL_PX[0]), THUMBNAIL_PX[1]))
+    try:
+        return thumbnail, tissue_mask(thumbnail)
+    except UnreadableError as error:
+        raise UnreadableError(f"{slide.path.name}: {error}") from error
+
+
+def in_sequences(tiles: NDArray[np.int32], share: NDArray[np.float64], length: int) -> NDArray[np.int32]:
+    """Tiles (N, 4) in their order, without those of the least `share` (N,) of tissue until `length` divides N: rows
+    0 to length - 1 are the first sequence, and so on."""
+    count = len(tiles) // length * length
+    fullest = np.argsort(-share, kind="stable")[:count]
+    return tiles[np.sort(fullest)]
+
+
+def _ratio(slide: Slide, target_mpp: float | None) -> float:
+    """Level-0 pixels per pixel at the target MPP."""
+    if target_mpp is None:
+        return 1.0
+    if slide.mpp is None:
+        raise UnreadableError(
+            f"{slide.path.name}: its µm per pixel are unknown: give them by the cohort's mpp column or --mpp"
+        )
+    if target_mpp / slide.mpp < 0.5:
+        raise UnreadableError(
+            f"{slide.path.name}: {slide.mpp:.4g} µm per pixel is too coarse for tiles at {target_mpp:.4g} µm"
+        )
+    return target_mpp / slide.mpp
 
 
 def _starts(length: int, side: int, stride: float) -> NDArray[np.int64]:
