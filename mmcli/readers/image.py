@@ -1,13 +1,17 @@
 """Single pictures (ultrasound, dermoscopy, photographs): PNG, JPEG, TIFF and DICOM as RGB of 8 bits.
 
 16 bits are scaled by their full range, floats and wide integers by their own; transparency lies on white; the EXIF
-orientation is applied. Of a file with several frames or pages the first is taken.
+orientation is applied. Of a file with several frames or pages the first is taken; of a DICOM clip, where asked, the
+middle one.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,15 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels import apply_color_lut, pixel_array
 
 from mmcli.errors import UnreadableError
+from mmcli.readers.contrast import clahe
 from mmcli.readers.dicom import looks_like_dicom, read_header
 from mmcli.readers.grid import one_line
+from mmcli.readers.ultrasound import Box, Sector, find_sector, regions
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 MAX_PIXELS = 400_000_000  # 1.2 GB as RGB
+SECTOR_FRAMES = 8  # of a clip, that its sector is looked for in
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses beyond twice this
@@ -35,25 +42,122 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 Pixels = NDArray[np.uint8]
 
 
+@dataclass(frozen=True)
+class Clip:
+    """A picture, or one frame of a DICOM clip: `image` uint8 (h, w, 3), frame `index` of `count`; `others` are some
+    more frames and `named` the file's ultrasound regions, where a sector was asked for."""
+
+    image: Pixels
+    index: int = 0
+    count: int = 1
+    others: tuple[Pixels, ...] = ()
+    named: tuple[Box, ...] = ()
+
+    def sector(self) -> Sector:
+        """The ultrasound sector; UnreadableError where there is none."""
+        return self._sector
+
+    @cached_property
+    def _sector(self) -> Sector:
+        return find_sector([self.image, *self.others], self.named)
+
+    def seen(self, box: Box | None, settings: Mapping[str, Any]) -> Pixels:
+        """What an encoder sees, as `read_image_as` says."""
+        image = self.image
+        if settings.get("crop") == "sector":
+            image = np.where(self.sector().inside[:, :, None], image, np.uint8(0))
+        if box is not None:
+            x, y, width, height = box
+            image = image[y : y + height, x : x + width]
+        limit = settings.get("clahe")
+        return clahe(image, limit) if limit else np.ascontiguousarray(image)
+
+
 def read_image(path: Path | str) -> Pixels:
     """Pixels uint8 (h, w, 3) RGB. UnreadableError for damaged, truncated or empty files, pictures of more than
     400 megapixels, and DICOM objects that hold no picture or only tiles of a slide."""
-    path = Path(path)
+    return read_clip(Path(path)).image
+
+
+def read_image_as(path: Path, box: Box | None, settings: Mapping[str, Any]) -> Pixels:
+    """What an encoder sees of a picture, uint8 (height, width, 3) of the box (x, y, width, height; None = all).
+
+    `settings` are those of preprocess: `frame` ("first", "middle"), `crop` ("sector" blackens what lies outside of
+    the sector within the box), `clahe` (its clip limit, None = none; over the box alone).
+    """
+    clip = read_clip(path, settings.get("frame", "first"), settings.get("crop") == "sector")
+    return clip.seen(box, settings)
+
+
+def read_clip(path: Path, frame: str = "first", sector: bool = False) -> Clip:
+    """One frame of a picture file, and with `sector` what its ultrasound sector is found from."""
     try:
-        if not path.is_file():
-            raise UnreadableError("no such file")
-        with path.open("rb") as file:
-            head = file.read(132)
-        if not head:
-            raise UnreadableError("is empty (zero bytes)")
-        if looks_like_dicom(head):
-            return _read_dicom(path)
-        return read_picture(path)
+        if _head(path):
+            return _read_dicom(path, frame, sector)
+        return Clip(read_picture(path))
     except UnreadableError as error:
-        text = str(error)
-        raise UnreadableError(text if text.startswith(path.name) else f"{path.name}: {text}") from error
+        raise _named(path, error) from error
     except OSError as error:
         raise UnreadableError(f"{path.name}: cannot be read ({one_line(error)})") from error
+
+
+def read_picture_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """A mask drawn over a picture, bool (h, w): True where a pixel is not 0 (in JPEG above 127) and not transparent.
+
+    UnreadableError where its size is not `shape` (h, w), and where no pixel is set.
+    """
+    try:
+        mask = _read_dicom(path, "first", False).image.any(axis=2) if _head(path) else _drawn(path)
+        if mask.shape != shape:
+            raise UnreadableError(
+                f"the mask has {mask.shape[1]} x {mask.shape[0]} pixels, its picture {shape[1]} x {shape[0]}"
+            )
+        if not mask.any():
+            raise UnreadableError("the mask is empty: there is nothing to crop around")
+    except UnreadableError as error:
+        raise _named(path, error) from error
+    except OSError as error:
+        raise UnreadableError(f"{path.name}: cannot be read ({one_line(error)})") from error
+    return mask
+
+
+def _head(path: Path) -> bool:
+    """Whether a file is DICOM; UnreadableError where there is none, or nothing in it."""
+    if not path.is_file():
+        raise UnreadableError("no such file")
+    with path.open("rb") as file:
+        head = file.read(132)
+    if not head:
+        raise UnreadableError("is empty (zero bytes)")
+    return looks_like_dicom(head)
+
+
+def _named(path: Path, error: UnreadableError) -> UnreadableError:
+    text = str(error)
+    return UnreadableError(text if text.startswith(path.name) else f"{path.name}: {text}")
+
+
+def _drawn(path: Path) -> NDArray[np.bool_]:
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            _check_size(picture.size)
+            picture.load()
+            least = 127 if picture.format == "JPEG" else 0
+            turned = ImageOps.exif_transpose(picture)
+            values = np.asarray(turned)
+    except (Image.DecompressionBombError, UnidentifiedImageError):
+        return np.asarray(read_picture(path).max(axis=2) > 0, dtype=bool)  # says what is wrong
+    except UnreadableError:
+        raise
+    except Exception as error:  # Pillow's plug-ins raise errors of every kind on damaged files
+        raise UnreadableError(f"cannot be decoded ({one_line(error)})") from error
+    if values.ndim == 2:
+        return np.asarray(values > least, dtype=bool)
+    colours = values.shape[2] - (turned.mode in ("RGBA", "LA"))
+    seen = np.asarray((values[:, :, :colours] > least).any(axis=2), dtype=bool)
+    if colours < values.shape[2]:
+        seen[values[:, :, -1] == 0] = False
+    return seen
 
 
 def read_picture(path: Path, formats: tuple[str, ...] = FORMATS) -> Pixels:
@@ -126,6 +230,8 @@ def _read_tiff(path: Path) -> Pixels:
     """The first page of what Pillow does not know (64-bit floats, WebP or JPEG XL compression ...)."""
     try:
         with tifffile.TiffFile(path) as tiff:
+            if not tiff.pages:
+                raise UnreadableError("is a TIFF without a picture (its directory is damaged)")
             page = tiff.pages[0]
             _check_size((page.imagewidth, page.imagelength))
             photometric = getattr(page.photometric, "name", str(page.photometric))
@@ -157,7 +263,7 @@ def _read_tiff(path: Path) -> Pixels:
     return np.ascontiguousarray(values)
 
 
-def _read_dicom(path: Path) -> Pixels:
+def _read_dicom(path: Path, frame: str, sector: bool) -> Clip:
     dataset = read_header(path, pixels=True)
     try:
         if dataset is None or not any(name in dataset for name in PIXELS):
@@ -166,11 +272,15 @@ def _read_dicom(path: Path) -> Pixels:
                 f"is a DICOM object without pixels{f' ({kind})' if kind else ''}: it holds no picture"
             )
         _check_size((int(dataset.Columns), int(dataset.Rows)))
-        frames = int(dataset.get("NumberOfFrames", 1) or 1)
-        if dataset.get("Modality") == "SM" and (frames > 1 or "TotalPixelMatrixColumns" in dataset):
+        count = int(dataset.get("NumberOfFrames", 1) or 1)
+        if dataset.get("Modality") == "SM" and (count > 1 or "TotalPixelMatrixColumns" in dataset):
             raise UnreadableError("is a slide in tiles: its modality is of kind slide")
-        values = pixel_array(dataset, index=0)
-        return _dicom_rgb(dataset, values)
+        index = count // 2 if frame == "middle" else 0
+        named = tuple(regions(dataset)) if sector else ()
+        spread = np.linspace(0, count - 1, min(count, SECTOR_FRAMES)).round().astype(int).tolist()
+        others = [i for i in spread if i != index] if sector and not named else []
+        image, *more = (_dicom_rgb(dataset, pixel_array(dataset, index=i)) for i in (index, *others))
+        return Clip(image, index, count, tuple(more), named)
     except UnreadableError:
         raise
     except Exception as error:  # each decoder plug-in has errors of its own

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mmcli.cohort.model import CohortError, TableSpec
 from mmcli.frames import EXTENSIONS
 from mmcli.store.parts import Table
@@ -26,4 +28,17 @@ def read_table(spec: TableSpec) -> Table:
         values=typed.values,
         observed=typed.observed,
         units=dict(spec.units),
+        about=_about(spec),
     )
+
+
+def _about(spec: TableSpec) -> dict[str, dict[str, Any]]:
+    """What only the cohort knows of columns: limits, how many cells lay outside of them, how the column was made."""
+    about: dict[str, dict[str, Any]] = {}
+    for column, limits in spec.limits.items():
+        about.setdefault(column, {})["limits"] = list(limits)
+    for column, count in spec.typed.outside.items():
+        about.setdefault(column, {})["outside"] = count
+    for column, made in spec.made.items():
+        about.setdefault(column, {})["made"] = made
+    return about
