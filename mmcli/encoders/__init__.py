@@ -77,10 +77,12 @@ def encoder_class(name: str) -> type[Encoder]:
 
 def describe(name: str | None = None) -> list[dict[str, Any]]:
     """Rows for `mmcli encoders [NAME]`: name, kinds, dim (None = depends), input_size ([] = any), weights (where they
-    are looked for), licence, about, options (name, values, default, help). Without a name timm's models are one row."""
+    are looked for), licence, about, options (name, values, default, help), and of one encoder the stages whose maps
+    it gives. Without a name timm's models are one row."""
     if name is not None:
         return [encoder_class(name).about(name)]
     from mmcli.encoders.timm2d import TimmEncoder, timm_count
 
     rows = [encoder_class(n).about(n) for n in ENCODERS.names()]
-    return [*rows, super(TimmEncoder, TimmEncoder).about(f"any of timm's {timm_count()} models")]
+    rows.append(super(TimmEncoder, TimmEncoder).about(f"any of timm's {timm_count()} models"))
+    return [{key: value for key, value in row.items() if key != "stages"} for row in rows]

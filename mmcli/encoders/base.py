@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from mmcli.errors import RequestError, UnreadableError
@@ -36,6 +38,24 @@ class EncoderRequest:
     device: str = "cpu"
 
 
+Size = tuple[int, int, int]  # (t, h, w) that maps are pooled to; t is 1 in 2D
+Maps = Mapping[str, Size | None]  # stage -> size, None = as the stage gives it
+RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What became of n instances: latents float32 (n, dim), and the maps that were asked for: stage -> float32
+    (n, c, t, h, w). Nothing is checked for NaN yet."""
+
+    latents: NDArray[np.float32]
+    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+
 class NotFiniteError(UnreadableError):
     """Some latents of a call are NaN or infinite; `rows` are their indices in that call."""
 
@@ -55,7 +75,8 @@ class Encoder(ABC):
     pixels are resized to; () takes any size as it is. `weights_sha256`: of the weights file, "" where there are
     none, "random:<seed>". `settings`: all else that fixes the latents, as JSON values.
 
-    A row's latent does not depend on the call it came in as long as the batch has the same shape.
+    A row's latent does not depend on the call it came in as long as the batch has the same shape; `by_row`: not even
+    on that. `stages`: the names of the maps it can give beside the latent.
     """
 
     Options: ClassVar[type[EncoderOptions]] = EncoderOptions
@@ -63,12 +84,15 @@ class Encoder(ABC):
     summary: ClassVar[str] = ""
     weights_note: ClassVar[str] = "--weights MODALITY=FILE"
     licence: ClassVar[str] = "see the package that brings it"
+    by_row: ClassVar[bool] = False
 
     name: str
     dim: int
     input_size: tuple[int, ...]
     weights_sha256: str
     settings: dict[str, Any]
+    interpolation: str = "bicubic"
+    stages: tuple[str, ...] = ()
 
     @classmethod
     @abstractmethod
@@ -90,6 +114,7 @@ class Encoder(ABC):
             "weights": cls.weights_note,
             "licence": cls.licence,
             "about": cls.summary,
+            "stages": list(getattr(cls, "stages", ())),
             "options": option_rows(cls.Options),
         }
 
@@ -102,15 +127,46 @@ class Encoder(ABC):
         self._check(pixels)
         if len(pixels) == 0:
             return np.zeros((0, self.dim), np.float32)
-        features = np.ascontiguousarray(self.features(np.ascontiguousarray(pixels)), np.float32)
-        if features.shape != (len(pixels), self.dim):
-            raise RequestError(
-                f"encoder {self.name} gave latents of shape {features.shape}, not ({len(pixels)}, {self.dim}): "
-                "it cannot be used as it is"
-            )
+        features = self.checked(self.features(np.ascontiguousarray(pixels)), len(pixels))
         finite = np.isfinite(features).all(axis=1)
         if not finite.all():
             raise NotFiniteError(self.name, np.flatnonzero(~finite).tolist())
+        return features
+
+    def start(self, pixels: NDArray[Any], maps: Maps | None = None) -> Callable[[], Encoded]:
+        """Begin to encode n > 0 instances as `encode` takes them; what is returned waits for the result.
+
+        On a GPU the result is on its way while the next batch is begun. `pixels` must stay as they are until then.
+        """
+        self._check(pixels)
+        if maps:
+            self.check_stages(list(maps))
+        latents = self.checked(self.features(np.ascontiguousarray(pixels)), len(pixels))
+        return lambda: Encoded(latents)
+
+    def check_stages(self, names: list[str]) -> None:
+        """RequestError where a stage is not one of the encoder's."""
+        for name in names:
+            if name not in self.stages:
+                there = f"its stages: {', '.join(self.stages)}" if self.stages else "it gives no maps"
+                raise RequestError(f"--maps: encoder {self.name} has no stage {name!r} ({there})")
+
+    def resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """One uint8 (h, w, 3) image as the encoder takes it: by Pillow (antialiased), as timm's own transform does;
+        untouched where it has `input_size`, or the encoder takes any."""
+        if not self.input_size or image.shape[:2] == tuple(self.input_size):
+            return image
+        height, width = self.input_size
+        return np.asarray(Image.fromarray(image).resize((width, height), RESAMPLING[self.interpolation]))
+
+    def checked(self, features: NDArray[Any], count: int) -> NDArray[np.float32]:
+        """Latents as float32 (count, dim); RequestError where an encoder gave something else."""
+        features = np.ascontiguousarray(features, np.float32)
+        if features.shape != (count, self.dim):
+            raise RequestError(
+                f"encoder {self.name} gave latents of shape {features.shape}, not ({count}, {self.dim}): "
+                "it cannot be used as it is"
+            )
         return features
 
     def _check(self, pixels: NDArray[Any]) -> None:
@@ -142,6 +198,7 @@ class StatisticsEncoder(Encoder):
 
     columns: ClassVar[tuple[str, ...]]
     input_size = ()
+    by_row = True
     weights_note = "none needed"
     licence = "Apache-2.0 (mmcli's own)"
 

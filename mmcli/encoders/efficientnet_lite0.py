@@ -55,7 +55,7 @@ class EfficientNetLite0(Imaged):
         timm = import_timm()
         model = seeded(lambda: timm.create_model(ARCHITECTURE, pretrained=False, num_classes=0), request.seed)
         share = fit(model, in_timm_names(weights), encoder=request.name, partial=options.partial) if weights else None
-        self.place(model, request.device, options.precision)
+        self.place(model, request.device, options)
         self.set_data(timm.data.resolve_model_data_config(model))
         self.weights_sha256 = sha256
         self.settings |= {"architecture": ARCHITECTURE}

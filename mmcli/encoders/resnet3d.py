@@ -159,6 +159,7 @@ class ResNet3dEncoder(NetworkEncoder):
     Options = ResNet3dOptions
     kinds = VOLUME
     input_size = ()
+    stages = ("layer1", "layer2", "layer3", "layer4")
     summary = "3D ResNet with MedicalNet's parameter names; takes crops of any size from 16 voxels a side"
     weights_note = "--weights MODALITY=FILE, e.g. resnet_18.pth of https://github.com/Tencent/MedicalNet"
     licence = "MIT (MedicalNet's weights)"
@@ -187,8 +188,8 @@ class ResNet3dEncoder(NetworkEncoder):
             share = fit(model, weights, encoder=request.name, partial=options.partial, likely=_likely(depth, shortcut))
             if share["loaded"] < share["of"]:
                 self.settings["partial"] = {**share, "seed": request.seed}
-        self.place(model, request.device, options.precision)
-        self.settings["precision"] = self.precision
+        self.place(model, request.device, options)
+        self.settings |= {"precision": self.precision, **({"compile": True} if options.compile else {})}
         return self
 
     @classmethod
@@ -199,6 +200,10 @@ class ResNet3dEncoder(NetworkEncoder):
             "dim": 2048 if depth == "50" else 512,
             "weights": row["weights"].replace("resnet_18.pth", f"resnet_{depth}.pth"),
         }
+
+    def forward_stages(self, batch: Tensor, stages: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        maps = cast(ResNet3d, self.model).maps(batch)
+        return maps[-1].mean(dim=(2, 3, 4)), {s: maps[self.stages.index(s)] for s in stages}
 
     def prepare(self, pixels: Tensor) -> Tensor:
         if min(pixels.shape[1:]) < SMALLEST:

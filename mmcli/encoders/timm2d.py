@@ -3,10 +3,10 @@
 The latent is what the model gives with `num_classes=0`: its pooled features before the classifier. Nothing is ever
 fetched: weights come from a file that the user names.
 
-Pixels are resized straight to the model's input size (antialiased). timm's evaluation transform resizes to a little
-more and crops the centre (`crop_pct`), since a photograph's subject lies there; a tile or a lesion crop has no margin
-to give away. An instance that already has the input size is not touched. Values are clamped after bicubic resizing, as
-in an 8-bit image, then normalised with the model's mean and standard deviation.
+Pixels are resized straight to the model's input size by Pillow (antialiased), as timm's evaluation transform does it;
+but that resizes to a little more and crops the centre (`crop_pct`), since a photograph's subject lies there: a tile or
+a lesion crop has no margin to give away. An instance that already has the input size is not touched. Values are then
+normalised with the model's mean and standard deviation, on the device.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import inspect
 import json
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mmcli.encoders.base import TWO_D, EncoderRequest
+from mmcli.encoders.base import TWO_D, Encoded, EncoderRequest, Maps
 from mmcli.encoders.network import NetworkEncoder, NetworkOptions, random_or_refuse, seeded
 from mmcli.encoders.timm_shim import import_timm
 from mmcli.encoders.weights import Comparison, Weights, compare, fit, read_weights
@@ -62,7 +64,6 @@ class Imaged(NetworkEncoder):
     """What 2D networks share: uint8 RGB to a normalised batch in channels_last."""
 
     kinds = TWO_D
-    interpolation: str
 
     def set_data(self, config: dict[str, Any]) -> None:
         """Take input size, mean, standard deviation (of RGB in [0, 1]) and interpolation from timm's data config."""
@@ -79,20 +80,28 @@ class Imaged(NetworkEncoder):
         self.settings = {
             "precision": self.precision,
             "input_size": list(self.input_size),
-            "resize": "whole instance to the input size, antialiased",
+            "resize": "whole instance to the input size, antialiased, 8 bit",
             "interpolation": self.interpolation,
             "mean": [float(v) for v in config["mean"]],
             "std": [float(v) for v in config["std"]],
         }
+        if self.compiled is not None:
+            self.settings["compile"] = True
+        self.stages = stages_of(self.model)
+
+    def forward_stages(self, batch: Tensor, stages: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        model: Any = self.model
+        wanted = [stage for stage in self.stages if stage in stages]
+        last, maps = model.forward_intermediates(batch, indices=[self.stages.index(s) for s in wanted])
+        return model.forward_head(last), dict(zip(wanted, maps, strict=True))
+
+    def _begin(self, pixels: NDArray[Any], maps: Maps) -> Callable[[], Encoded]:
+        if pixels.shape[1:3] != tuple(self.input_size):
+            pixels = np.stack([self.resized(image) for image in pixels])
+        return super()._begin(pixels, maps)
 
     def prepare(self, pixels: Tensor) -> Tensor:
         batch = pixels.permute(0, 3, 1, 2).to(torch.float32).div_(255)  # (n, 3, h, w), channels_last by its strides
-        if tuple(batch.shape[2:]) != self.input_size:
-            smooth = self.interpolation != "nearest"
-            batch = F.interpolate(
-                batch, self.input_size, mode=self.interpolation,
-                align_corners=False if smooth else None, antialias=smooth,
-            ).clamp_(0, 1)  # fmt: skip
         return batch.sub_(self._mean).div_(self._std).contiguous(memory_format=torch.channels_last)
 
     def measure_dim(self) -> None:
@@ -129,7 +138,7 @@ class TimmEncoder(Imaged):
         overlay = {k: v for k, v in _dictionary(config, "pretrained_cfg").items() if k in _DATA_KEYS}
         model = seeded(lambda: _create(request.name, overlay, arguments), request.seed)
         share = _load_weights(request.name, model, weights, options.partial) if weights else None
-        self.place(model, request.device, options.precision)
+        self.place(model, request.device, options)
         self.set_data(import_timm().data.resolve_model_data_config(model))
         self.measure_dim()
         self.weights_sha256 = sha256
@@ -148,9 +157,17 @@ class TimmEncoder(Imaged):
         return super().about(name) | {
             "dim": _width(model),
             "input_size": list(size[1:]),
+            "stages": list(stages_of(model)),
             "weights": f"--weights MODALITY=FILE, e.g. {where_to_get(name)}",
             "licence": f"{licence} (these weights, as timm has it)" if licence else cls.licence,
         }
+
+
+def stages_of(model: nn.Module) -> tuple[str, ...]:
+    """The stages whose maps timm gives beside the latent, by the names of their modules."""
+    info = getattr(model, "feature_info", None)
+    known = hasattr(model, "forward_intermediates") and isinstance(info, list)
+    return tuple(str(level["module"]) for level in info) if known and info else ()
 
 
 def _width(model: nn.Module) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from numpy.typing import NDArray
 
 from mmcli.errors import UnreadableError
 from mmcli.files import fingerprint
-from mmcli.readers.image import read_image
+from mmcli.readers.image import read_image_as
 from mmcli.readers.slide import Slide, open_slide
 from mmcli.store import JoinedBag, Source
 
-OPEN_SLIDES = 8
+OPEN_SLIDES = 8  # each may keep 32 MB of decoded tiles
+OPEN_BYTES = 1 << 30  # of flat slides, which lie decoded in memory
+KNOWN_PATIENTS = 16  # whose coordinates are at hand
 
 
 def quantise(crop: NDArray[np.float32], window: list[float]) -> NDArray[np.int16]:
@@ -32,66 +36,119 @@ def unit(stored: NDArray[np.int16]) -> NDArray[np.float32]:
     return share
 
 
+def as_seen(kept: NDArray[Any]) -> NDArray[Any]:
+    """Stored pixels as an encoder takes them: int16 as a share of the window, pictures as they are."""
+    return unit(kept) if kept.dtype == np.int16 else kept
+
+
+@dataclass
+class _Opened:
+    """A slide, opened once by whichever thread comes first."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    slide: Slide | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return (
+            3 * self.slide.dimensions[0] * self.slide.dimensions[1] if self.slide and self.slide.source == "flat" else 0
+        )
+
+
+@dataclass(frozen=True)
+class _Where:
+    """A patient's coords (N, k), the row of `sources` of each instance, and those sources."""
+
+    coords: NDArray[np.int32]
+    numbers: NDArray[np.int32]
+    sources: list[Source]
+
+
 class Pixels:
-    """Reads batches of instances of one modality; safe to use from several threads.
+    """Reads instances of one modality; safe to use from several threads.
 
     A source whose fingerprint is not the prepared one is refused: its coordinates would mean something else.
+    At most `most_open` slides stay open: as many as threads read at a time, and one or two to come.
     """
 
-    def __init__(self, bag: JoinedBag, root: Path) -> None:
-        self.bag, self.root = bag, root
-        self._slides: OrderedDict[str, Slide] = OrderedDict()
+    def __init__(self, bag: JoinedBag, root: Path, most_open: int = OPEN_SLIDES) -> None:
+        self.bag, self.root, self._most_open = bag, root, most_open
+        self.stored = any("pixels" in piece.arrays for piece in bag.pieces)
+        self._slides: OrderedDict[str, _Opened] = OrderedDict()
+        self._known: OrderedDict[int, _Where] = OrderedDict()
         self._checked: set[str] = set()
         self._lock = threading.Lock()
 
-    def batch(self, patient: int, start: int, stop: int) -> NDArray[Any]:
-        """Instances start:stop of a bag: uint8 (n, h, w, 3), or float32 (n, d, h, w) in [0, 1] for volumes."""
-        if self.bag.meta.kind == "slide":
-            return self._tiles(patient, start, stop)
-        return (
-            self._images(patient, start, stop) if self.bag.meta.kind == "image" else self._crops(patient, start, stop)
-        )
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one instance: (h, w, 3) or (d, h, w); () where each has its own."""
+        if self.stored:
+            return next(tuple(p.arrays["pixels"].shape[1:]) for p in self.bag.pieces if "pixels" in p.arrays)
+        side = int(self.bag.meta.settings["tile_px"]) if self.bag.meta.kind == "slide" else 0
+        return (side, side, 3) if side else ()
+
+    def nbytes(self, patient: int) -> NDArray[np.int64]:
+        """What each image of a patient takes as uint8 RGB, by the coordinates."""
+        coords = self._where(patient).coords.astype(np.int64)
+        return np.asarray(coords[:, 2] * coords[:, 3] * 3)
+
+    def instances(self, patient: int, start: int, stop: int) -> Iterator[NDArray[Any]]:
+        """Instances start:stop of a bag, one by one: uint8 (h, w, 3), or float32 (d, h, w) in [0, 1] for volumes."""
+        if self.stored:
+            yield from map(as_seen, self.kept(patient, start, stop))
+            return
+        where = self._where(patient)
+        for row in range(start, stop):
+            x, y, width, height = where.coords[row, :4].tolist()
+            source = where.sources[where.numbers[row]]
+            if self.bag.meta.kind == "slide":
+                side = self.shape[0]
+                yield self._slide(source).read(x, y, width, height, (side, side))
+            else:
+                yield read_image_as(self._checked_path(source), (x, y, width, height), self.bag.meta.settings)
+
+    def kept(self, patient: int, start: int, stop: int) -> NDArray[Any]:
+        """The stored pixels (n, ...) of instances start:stop."""
+        piece, row = (int(v) for v in self.bag.where[patient])
+        return self.bag.pieces[piece].some_rows("pixels", row, start, stop)
 
     def close(self) -> None:
         """Close all open slides."""
         while self._slides:
-            self._slides.popitem()[1].close()
+            opened = self._slides.popitem()[1]
+            if opened.slide is not None:
+                opened.slide.close()
 
-    def _tiles(self, patient: int, start: int, stop: int) -> NDArray[np.uint8]:
-        side = int(self.bag.meta.settings["tile_px"])
-        coords, sources = self._where(patient, start, stop)
-        tiles = np.empty((stop - start, side, side, 3), np.uint8)
-        for i, ((x, y, width, height), source) in enumerate(zip(coords.tolist(), sources, strict=True)):
-            tiles[i] = self._slide(source).read(x, y, width, height, (side, side))
-        return tiles
-
-    def _images(self, patient: int, start: int, stop: int) -> NDArray[np.uint8]:
-        coords, sources = self._where(patient, start, stop)
-        if stop - start != 1:
-            raise ValueError("images have sizes of their own: read them one by one")
-        x, y, width, height = coords[0].tolist()
-        image: NDArray[np.uint8] = read_image(self._checked_path(sources[0]))[None, y : y + height, x : x + width]
-        return image
-
-    def _crops(self, patient: int, start: int, stop: int) -> NDArray[np.float32]:
-        return unit(self.bag.rows("pixels", patient)[start:stop])
-
-    def _where(self, patient: int, start: int, stop: int) -> tuple[NDArray[np.int32], list[Source]]:
-        coords = self.bag.rows("coords", patient)[start:stop]
-        piece = self.bag.pieces[self.bag.where[patient, 0]]
-        numbers = self.bag.rows("source", patient)[start:stop].tolist()
-        return coords, [piece.sources[i] for i in numbers]
+    def _where(self, patient: int) -> _Where:
+        with self._lock:
+            if patient not in self._known:
+                piece = self.bag.pieces[self.bag.where[patient, 0]]
+                self._known[patient] = _Where(
+                    self.bag.rows("coords", patient), self.bag.rows("source", patient), piece.sources
+                )
+                if len(self._known) > KNOWN_PATIENTS:
+                    self._known.popitem(last=False)
+            self._known.move_to_end(patient)
+            return self._known[patient]
 
     def _slide(self, source: Source) -> Slide:
         with self._lock:
-            if source.path not in self._slides:
-                path = self._checked_path(source)
-                self._slides[source.path] = open_slide(path, source.mpp or None, source.mpp_source)
-                if len(self._slides) > OPEN_SLIDES:
-                    # Another thread may still read from the oldest one: it is closed when nobody holds it.
-                    self._slides.popitem(last=False)
+            opened = self._slides.setdefault(source.path, _Opened())
             self._slides.move_to_end(source.path)
-            return self._slides[source.path]
+        with opened.lock:  # other slides can be opened and read meanwhile
+            if opened.slide is None:
+                path = self._checked_path(source)
+                opened.slide = open_slide(path, source.mpp or None, source.mpp_source)
+                self._drop_oldest()
+            return opened.slide
+
+    def _drop_oldest(self) -> None:
+        """Another thread may still read from what is dropped: it is closed when nobody holds it."""
+        with self._lock:
+            while len(self._slides) > 1 and (
+                len(self._slides) > self._most_open or sum(o.nbytes for o in self._slides.values()) > OPEN_BYTES
+            ):
+                self._slides.popitem(last=False)
 
     def _checked_path(self, source: Source) -> Path:
         path = self.root / source.path

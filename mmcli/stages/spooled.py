@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +18,10 @@ from mmcli.progress import note
 from mmcli.stages.common import existing_request, failed_patients, failure_code, write_failures
 from mmcli.stages.outcome import Outcome, is_done
 from mmcli.store import Instances, Spool, Store, spool_request
+from mmcli.store.read import Bag
 
 Item = TypeVar("Item")
+MOST_AHEAD = 256 << 20
 
 
 class Shard:
@@ -115,24 +116,50 @@ def _adopt(opened: Spool, out: Path) -> None:
             for patient in range(len(store.patients)):
                 if (name, patient) in opened or bag.failed[patient] or not bag.present[patient]:
                     continue
-                rows = {array: bag.rows(array, patient) for array in bag.arrays}
-                used, local = np.unique(rows.pop("source", np.empty(0, np.int32)), return_inverse=True)
-                count = int(bag.offsets[patient + 1] - bag.offsets[patient])
-                source = local.astype(np.int32) if len(used) else None
-                files = tuple(bag.sources[i] for i in used.tolist())
-                opened.add(name, patient, Instances(count, **rows, source=source, sources=files))
+                opened.add(name, patient, adopted(bag, patient))
 
 
-def read_ahead(work: Callable[[Item], Any], items: Iterable[Item], workers: int) -> Iterator[tuple[Item, Any]]:
-    """Each item with work(item), in order, done by threads that are at most two items a worker ahead: what waits
-    is bounded, however many items there are."""
+def adopted(bag: Bag, patient: int) -> Instances:
+    """One patient of a store as a stage would make them again: the same bytes, its sources numbered on their own."""
+    rows = {array: bag.rows(array, patient) for array in bag.arrays}
+    used, local = np.unique(rows.pop("source", np.empty(0, np.int32)), return_inverse=True)
+    count = int(bag.offsets[patient + 1] - bag.offsets[patient])
+    if len(used):
+        rows["source"] = local.astype(np.int32)
+    return Instances.of(count, rows, tuple(bag.sources[i] for i in used.tolist()))
+
+
+def read_ahead(
+    work: Callable[[Item], Any],
+    items: Iterable[Item],
+    workers: int,
+    cost: Callable[[Item], int] = lambda _: 0,
+    most: int = MOST_AHEAD,
+) -> Generator[tuple[Item, Any], None, None]:
+    """Each item with work(item), in order, done by threads that are at most two items a worker ahead, and whose
+    results take at most `most` bytes by `cost` (one item may take more): what waits is bounded, however many items
+    there are. Closing the iterator drops what is not begun."""
     source = iter(items)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting = deque((item, pool.submit(work, item)) for item in islice(source, 2 * workers))
-        while waiting:
+    waiting: deque[tuple[Item, Future[Any]]] = deque()
+    held = 0
+    upcoming = next(source, None)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        while True:
+            while (
+                upcoming is not None and len(waiting) < 2 * workers and (not waiting or held + cost(upcoming) <= most)
+            ):
+                held += cost(upcoming)
+                waiting.append((upcoming, pool.submit(work, upcoming)))
+                upcoming = next(source, None)
+            if not waiting:
+                return
             item, future = waiting.popleft()
             yield item, future.result()
-            waiting.extend((following, pool.submit(work, following)) for following in islice(source, 1))
+            held -= cost(item)
+            del future  # it holds the result: large, and the caller's alone now
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def failure_rows(opened: Spool, ids: list[str]) -> list[dict[str, str]]:

@@ -44,7 +44,8 @@ def classifier() -> Any:
 def test_photographs_are_recognised(encoder: Any, classifier: Any, picture: str, label: int) -> None:
     image = np.array(load_sample_image(picture))[None, 26:400, 133:507]  # the middle 374 pixels: timm's crop of .875
     with torch.inference_mode():
-        shares = classifier(encoder.prepare(torch.from_numpy(image))).softmax(1)[0]
+        small = np.array(encoder.resized(image[0]))[None]
+        shares = classifier(encoder.prepare(torch.from_numpy(small))).softmax(1)[0]
         from_latent = classifier.classifier(torch.from_numpy(encoder.encode(image))).softmax(1)[0]
     assert int(shares.argmax()) == label
     assert float(shares[label]) > 1.5 * float(shares.topk(2).values[1])

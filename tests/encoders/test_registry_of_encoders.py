@@ -86,7 +86,7 @@ def test_description_of_a_timm_model_needs_no_forward_pass_and_is_right(name: st
     encoder = load_encoder(name, random_weights=True)
     assert (row["dim"], row["input_size"]) == (encoder.dim, list(encoder.input_size))
     assert "huggingface.co/timm/" in row["weights"]
-    assert {o["name"] for o in row["options"]} == {"precision", "partial", "pool", "model_args"}
+    assert {o["name"] for o in row["options"]} == {"precision", "compile", "partial", "pool", "model_args"}
 
 
 def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

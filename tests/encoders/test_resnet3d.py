@@ -172,6 +172,23 @@ def test_maps_of_both_layouts() -> None:
         assert shapes == [(64, 12, 8, 8), (128, 6, 4, 4), (256, 3, 2, 2), (512, 2, 1, 1)]
 
 
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_mhd_nets_stage_maps(shortcut: str) -> None:
+    """methods/README: 24 frames give 12, 6, 3, 2; here of 32 x 32 pixels in place of 224 x 224, so 8, 4, 2, 1."""
+    options = {"stem_z_stride": "1", "dilated": "false", "shortcut": shortcut}
+    encoder: Any = load_encoder("resnet3d_10", random_weights=True, seed=2, options=options)
+    volumes = np.random.default_rng(0).random((2, 24, 32, 32), dtype=np.float32)
+    full = encoder.start(volumes, dict.fromkeys(encoder.stages))()
+    shapes = [full.maps[s].shape for s in encoder.stages]
+    assert shapes == [(2, 64, 12, 8, 8), (2, 128, 6, 4, 4), (2, 256, 3, 2, 2), (2, 512, 2, 1, 1)]
+    assert (full.latents == encoder.encode(volumes)).all()
+    np.testing.assert_allclose(full.maps["layer4"].mean(axis=(2, 3, 4)), full.latents, rtol=1e-5, atol=1e-6)
+    small = encoder.start(volumes, {"layer1": (3, 2, 8), "layer3": None})().maps
+    boxes = full.maps["layer1"].reshape(2, 64, 3, 4, 2, 4, 8).mean(axis=(3, 5))
+    np.testing.assert_allclose(small["layer1"], boxes, rtol=1e-4, atol=1e-5)
+    assert (small["layer3"] == full.maps["layer3"]).all()
+
+
 def test_normalisation_by_hand() -> None:
     # minimum 0 is background; body 1, 2, 3 has mean 2 and population sd sqrt(2/3)
     volume = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])

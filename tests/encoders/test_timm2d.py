@@ -45,14 +45,66 @@ def test_latents_equal_a_plain_loop_over_timm(resnet18: Any) -> None:
     assert resnet18.settings["mean"] == [0.485, 0.456, 0.406]
 
 
-def test_resizing_agrees_with_pillow(resnet18: Any) -> None:
-    images = pictures(2, 300, 420)
-    ours = resnet18.prepare(torch.from_numpy(images)).numpy()
-    assert ours.shape == (2, 3, 224, 224)
-    mean, std = (np.array(resnet18.settings[k]).reshape(3, 1, 1) for k in ("mean", "std"))
-    for image, batch in zip(images, ours, strict=True):
-        resized = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BICUBIC), float)
-        np.testing.assert_allclose((batch * std + mean) * 255, resized.transpose(2, 0, 1), atol=1.5)
+@pytest.mark.parametrize("size", [(300, 420), (100, 90)])
+def test_other_sizes_are_resized_as_timm_does(resnet18: Any, size: tuple[int, int]) -> None:
+    """timm's own transform for square crops at crop_pct 1, given the whole picture made square by Pillow."""
+    timm = import_timm()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(resnet18.model) | {"crop_pct": 1.0})
+    images = pictures(2, *size)
+    squares = [Image.fromarray(i).resize((224, 224), Image.Resampling.BICUBIC) for i in images]
+    with torch.inference_mode():
+        plain = torch.cat([resnet18.model(transform(square)[None]) for square in squares]).numpy()
+    np.testing.assert_allclose(resnet18.encode(images), plain, rtol=1e-4, atol=1e-5)
+    assert (resnet18.resized(images[0]) == np.asarray(squares[0])).all()
+
+
+def test_maps_of_stages_come_with_the_same_latents(resnet18: Any) -> None:
+    images = pictures(3)
+    assert resnet18.stages == ("act1", "layer1", "layer2", "layer3", "layer4")
+    encoded = resnet18.start(images, {"layer4": (1, 7, 7), "layer2": None, "layer1": (1, 7, 4)})()
+    assert (encoded.latents == resnet18.encode(images)).all()
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [
+        getattr(resnet18.model, n).register_forward_hook(lambda _m, _i, out, n=n: seen.__setitem__(n, out))
+        for n in ("layer1", "layer2", "layer4")
+    ]
+    resnet18.encode(images)
+    for hook in hooks:
+        hook.remove()
+    assert encoded.maps["layer2"].shape == (3, 128, 1, 28, 28)
+    np.testing.assert_allclose(encoded.maps["layer2"][:, :, 0], seen["layer2"].numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(encoded.maps["layer4"][:, :, 0], seen["layer4"].numpy(), rtol=1e-5, atol=1e-6)
+    # 56 x 56 to 7 x 4: boxes of 8 x 14, worked with numpy alone
+    boxes = seen["layer1"].numpy().reshape(3, 64, 7, 8, 4, 14).mean(axis=(3, 5))
+    np.testing.assert_allclose(encoded.maps["layer1"][:, :, 0], boxes, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(encoded.maps["layer4"].mean(axis=(2, 3, 4)), encoded.latents, rtol=1e-4, atol=1e-5)
+
+
+def test_wrong_stages_and_sizes(resnet18: Any) -> None:
+    with pytest.raises(RequestError, match=r"encoder resnet18 has no stage 'layer9'.*act1, layer1"):
+        resnet18.start(pictures(1), {"layer9": None})
+    with pytest.raises(RequestError, match="a map of 1x7x7 cannot be pooled to 1x9x7, which is larger"):
+        resnet18.start(pictures(1), {"layer4": (1, 9, 7)})
+
+
+def test_compile_is_asked_of_torch_and_its_refusal_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the compiler replaced by torch's own "eager" backend (a real one takes a minute), then by one that fails."""
+    plain, real = load_encoder("resnet10t", random_weights=True), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend="eager"))
+    encoder = load_encoder("resnet10t", random_weights=True, options={"compile": "true"})
+    images = pictures(2, *encoder.input_size)
+    np.testing.assert_allclose(encoder.encode(images), plain.encode(images), rtol=1e-5, atol=1e-6)
+    assert encoder.settings["compile"] is True
+    assert "compile" not in plain.settings
+
+    def broken(_graph: Any, _inputs: Any) -> Any:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda model: real(model, backend=broken))
+    encoder = load_encoder("resnet10t", random_weights=True, options={"compile": "true"})
+    with pytest.raises(RequestError, match="--set compile=true: torch cannot compile encoder resnet10t here") as caught:
+        encoder.encode(images)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_row_does_not_depend_on_its_call(resnet18: Any) -> None:
