@@ -10,7 +10,9 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
+from mmcli.cohort.schema import TableKeys
 from mmcli.demo import make_cohort
 
 ROOT = Path(__file__).parents[1]
@@ -52,16 +54,16 @@ def test_the_tour_ends_with_a_report_and_predictions(tour: Path) -> None:
     assert header.startswith("patient_id,") and len(rows) == 40
 
 
-def test_imputing_and_evaluating_run(tour: Path) -> None:
+def test_imputing_evaluating_and_pixels_run(tour: Path) -> None:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    (imputing,), (evaluating,) = blocks("sh impute"), blocks("sh evaluate")
-    for line in [*imputing.strip().splitlines(), *evaluating.strip().splitlines()]:
+    for line in "".join(blocks("sh impute") + blocks("sh evaluate") + blocks("sh pixels")).strip().splitlines():
         done = subprocess.run(["bash", "-c", line], cwd=tour, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert (tour / "imputers" / "benchmark.csv").is_file()
     assert (tour / "report-subgroups" / "subgroups.csv").is_file()
     assert (tour / "report-withheld" / "withheld.csv").is_file()
     assert (tour / "report-screening" / "report.html").is_file()
+    assert (tour / "back.h5").is_file() and list((tour / "lesions.pictures" / "ct").glob("*.jpg"))
 
 
 def test_the_notebook_example_runs() -> None:
@@ -111,3 +113,10 @@ def test_the_cohort_example_is_read(tmp_path: Path) -> None:
     cohort = read_cohort(tmp_path / "cohort.yaml")
     assert list(cohort.modalities) == ["slide", "ct", "markers", "mrna"]
     assert cohort.patients.folds["cv"].shape == (40, 25) and cohort.patients.folds["published"].shape == (40, 1)
+
+
+def test_the_readers_page_shows_a_table_as_the_cohort_takes_it() -> None:
+    page = (ROOT / "mmcli" / "readers" / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    keys = TableKeys(**yaml.safe_load(example)["clinical"])
+    assert keys.limits["psa"] == (0, 5000) and keys.dates["birth"].name == "age"
