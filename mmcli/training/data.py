@@ -185,8 +185,7 @@ class PartData:
         if name not in self.data.latents:
             nothing = torch.zeros((0, len(mean)), device=self.device), torch.zeros(len(rows) + 1, dtype=torch.int64)
             return PackedBag(*nothing, torch.zeros(len(rows), dtype=torch.bool)).to(self.device)
-        packed = self.data.latents[name].pack(rows, self.present[name]).to(self.device)
-        return PackedBag((packed.features.float() - mean) * scale, packed.offsets, packed.present)
+        return self.data.latents[name].standardised(rows, self.present[name], mean, scale)
 
     def roster(self, rows: Ints) -> Roster:
         """What is known of these patients without reading an instance."""

@@ -25,6 +25,7 @@ from mmcli.training.seeds import derive, generator
 from mmcli.training.turns import balanced, freeze_all_but, make_optimiser, parameters_of, rate
 
 Ints = NDArray[np.int64]
+State = tuple[dict[str, Tensor], list[Moment]]
 CHECKPOINT_EVERY_S = 20.0
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -74,7 +75,7 @@ class Trainer:
         self.watch = watch
         self.state = LoopState()
         self.best: dict[str, Tensor] | None = None
-        self._good: tuple[dict[str, Tensor], list[Moment]] = ({}, [])
+        self._good: Callable[[], State] = lambda: ({}, [])
         self._saved = time.monotonic()
         self._started = time.monotonic()
 
@@ -126,7 +127,7 @@ class Trainer:
         stopped = False
         while self.state.epoch < phase.epochs and not stopped:
             rates = self.rates(phase)
-            self.keep_good(self.method.state_dict(), checkpoints.moments_of(optimisers))
+            self._keep_good(optimisers)
             loss = self._epoch(phase, train, optimisers, groups, rates)
             value = self._validate(phase, pieces) if pieces else None
             stopped = self.close_epoch(
@@ -224,7 +225,7 @@ class Trainer:
     def _diverged(self, what: str, rate: float) -> RequestError:
         kept = ""
         if self.path is not None:
-            self.save(*self._good)
+            self.save(*self._good())
             kept = f"; {self.path} holds the state before that epoch"
         return RequestError(
             f"{self.name}: {what} in epoch {self.state.epoch} at learning rate {rate:g}; try a smaller one (--set "
@@ -276,10 +277,15 @@ class Trainer:
         self.state.phase, self.state.epoch = self.state.phase + 1, 0
         self.state.best_loss, self.state.best_epoch, self.best = None, -1, None
 
-    def keep_good(self, weights: dict[str, Tensor], moments: list[Moment]) -> None:
-        """Remember the state before an epoch, for the checkpoint of one that fails."""
+    def keep_good(self, state: Callable[[], State]) -> None:
+        """What gives the weights and moments before an epoch, for the checkpoint of one that fails."""
+        self._good = state
+
+    def _keep_good(self, optimisers: list[torch.optim.Optimizer]) -> None:
         if self.path is not None:
-            self._good = {n: t.clone() for n, t in weights.items()}, [(*m[:3], m[3].clone()) for m in moments]
+            weights = {n: t.clone() for n, t in self.method.state_dict().items()}
+            moments = [(*m[:3], m[3].clone()) for m in checkpoints.moments_of(optimisers)]
+            self.keep_good(lambda: (weights, moments))
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""

@@ -24,11 +24,10 @@ def generator(*what: object) -> np.random.Generator:
 @contextmanager
 def reproducible() -> Iterator[None]:
     """Deterministic algorithms, and torch's global generator as it was before."""
-    was = torch.are_deterministic_algorithms_enabled()
-    warned = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True)
+    was = torch.get_deterministic_debug_mode()
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would load torch's compiler: a second
     try:
         with torch.random.fork_rng():
             yield
     finally:
-        torch.use_deterministic_algorithms(was, warn_only=warned)
+        torch.set_deterministic_debug_mode(was)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from mmcli.store.parts import TRAIN, VALIDATION
 from mmcli.training.batch import Batch
-from mmcli.training.checkpoint import Checkpoint, load_checkpoint
+from mmcli.training.checkpoint import Checkpoint, Moment, load_checkpoint
 from mmcli.training.engine import Trainer
 from mmcli.training.method import Method, Phase
 from mmcli.training.predicting import defined_auc
@@ -37,7 +37,6 @@ from mmcli.training.turns import freeze_all_but, parameters_of
 
 Ints = NDArray[np.int64]
 NOBODY: Ints = np.zeros(0, np.int64)
-RECORD_FROM = 30  # epochs
 MOST_NUMBERS = 1 << 25  # parameters of a stack; larger networks gain nothing by one
 
 
@@ -147,10 +146,11 @@ class _StackedPhase:
             return self.method.predict(batch)[main][task]
 
         loss = self.phase.turns[0].loss
-        record = self.phase.epochs >= RECORD_FROM  # the same for a phase that is resumed
-        self.step = Program(self.method, loss, self.names, self.shapes, True, record)
-        self.validate = Program(self.method, self.phase.monitor or loss, self.names, self.shapes, False)
-        self.predict = Program(self.method, probabilities, self.names, self.shapes, False)
+        pieces = unpack(self.optimiser.flat, self.shapes)
+        self.gradients = unpack(self.optimiser.gradient, self.shapes)
+        self.step = Program(self.method, loss, self.names, pieces, True)
+        self.validate = Program(self.method, self.phase.monitor or loss, self.names, pieces, False)
+        self.predict = Program(self.method, probabilities, self.names, pieces, False)
 
     def run(self) -> None:
         """All epochs of all parts."""
@@ -159,7 +159,7 @@ class _StackedPhase:
             going = [k for k in live if k not in stopped]
             if going and self.rows[going[0]].part.due():
                 for k in going:
-                    self.rows[k].part.save(self._weights(k), self.optimiser.moments(k))
+                    self.rows[k].part.save(*self._state(self.optimiser, k))
             for k in stopped:
                 row = self.rows[k]
                 row.live = False
@@ -167,17 +167,21 @@ class _StackedPhase:
                 self.ends(row.part)
 
     def _weights(self, k: int) -> Tensors:
-        pieces = zip(self.names, unpack(self.optimiser.flat[k], self.shapes), strict=True)
-        return dict(pieces) | {n: x[k] for n, x in self.rest.items()}
+        return self._state(self.optimiser, k)[0]
+
+    def _state(self, optimiser: StackedOptimiser, k: int) -> tuple[Tensors, list[Moment]]:
+        pieces = zip(self.names, unpack(optimiser.flat[k], self.shapes), strict=True)
+        return dict(pieces) | {n: x[k] for n, x in self.rest.items()}, optimiser.moments(k)
 
     def _epoch(self, live: list[int]) -> list[int]:
         """One epoch of each live part; the rows of those that stop with it."""
         steps: list[list[Ints]] = [[] for _ in self.rows]
         rates = np.zeros(len(self.rows))
+        before = self.optimiser.snapshot()
         for k in live:
             row = self.rows[k]
             rates[k] = row.part.rates(row.phase)[0]
-            row.part.keep_good(self._weights(k), self.optimiser.moments(k))
+            row.part.keep_good(partial(self._state, before, k))
             steps[k] = row.part.steps(row.phase, row.train)
             row.seed(row.part.state.epoch)
         turn = self.phase.turns[0]
@@ -186,17 +190,20 @@ class _StackedPhase:
         for j in range(max(map(len, steps))):
             chosen = [of[j] if j < len(of) else NOBODY for of in steps]
             inputs = self.tables.inputs(chosen, self.padded[0])
-            moves = np.array([len(c) > 0 or not row.live for c, row in zip(chosen, self.rows, strict=True)])
+            moves = np.array([len(rows) > 0 for rows in chosen])
             for _ in range(turn.repeats):
                 loss, gradients = self._call(self.step, inputs, chosen)
-                self.optimiser.step(gradients, rates, moves, self.phase.clip)
+                for place, gradient in zip(self.gradients, gradients, strict=True):
+                    place.copy_(gradient)
+                self.optimiser.step(rates, moves, self.phase.clip)
             losses.append(loss)
         told = torch.stack(losses).double().numpy()
         for k in live:
             self.rows[k].part.check_finite(self.rows[k].phase, told[: len(steps[k]), k], rates[k])
         self.method.eval()
-        values = self._validated()
-        areas = self._areas() if self.phase.watch else [math.nan] * len(self.rows)
+        pieces = self._validation_pieces()
+        values = self._validated(pieces)
+        areas = self._areas(pieces) if self.phase.watch else [math.nan] * len(self.rows)
         stopped = []
         for k in live:
             row, sizes = self.rows[k], np.array([len(rows) for rows in steps[k]])
@@ -209,30 +216,38 @@ class _StackedPhase:
                 stopped.append(k)
         return stopped
 
-    def _call(self, program: Program, inputs: Inputs, chosen: Sequence[Ints]) -> tuple[Tensor, Tensor]:
-        generators = [row.generator for row in self.rows]
-        return program(self.optimiser.flat, self.rest, inputs, [len(c) for c in chosen], generators)
+    def _call(self, program: Program, inputs: Inputs, chosen: Sequence[Ints]) -> tuple[Tensor, list[Tensor]]:
+        return program(self.rest, inputs, [len(c) for c in chosen], [row.generator for row in self.rows])
 
-    def _on_validation(self, program: Program, what: tuple[object, ...]) -> list[list[tuple[Ints, Tensor]]]:
+    def _validation_pieces(self) -> list[tuple[list[Ints], Inputs]]:
+        """The live parts' validation patients, piece by piece."""
+        found = []
+        for j in range(max(len(row.validation) for row in self.rows)):
+            chosen = [row.validation[j] if row.live and j < len(row.validation) else NOBODY for row in self.rows]
+            found.append((chosen, self.tables.inputs(chosen, self.padded[1])))
+        return found
+
+    def _on_validation(
+        self, program: Program, pieces: list[tuple[list[Ints], Inputs]], what: str
+    ) -> list[list[tuple[Ints, Tensor]]]:
         """For each row what a program says of the part's validation patients, piece by piece."""
         found: list[list[tuple[Ints, Tensor]]] = [[] for _ in self.rows]
         for row in self.rows:
-            row.seed(*what)
-        for j in range(max(len(row.validation) for row in self.rows)):
-            chosen = [row.validation[j] if row.live and j < len(row.validation) else NOBODY for row in self.rows]
-            told, _ = self._call(program, self.tables.inputs(chosen, self.padded[1]), chosen)
-            for k, (rows, answer) in enumerate(zip(chosen, told, strict=True)):
+            row.seed(what)
+        for chosen, inputs in pieces:
+            told, _ = self._call(program, inputs, chosen)
+            for of, rows, answer in zip(found, chosen, told.unbind(), strict=True):
                 if len(rows):
-                    found[k].append((rows, answer))
+                    of.append((rows, answer))
         return found
 
-    def _validated(self) -> list[float | None]:
-        found = self._on_validation(self.validate, ("validation",))
+    def _validated(self, pieces: list[tuple[list[Ints], Inputs]]) -> list[float | None]:
+        found = self._on_validation(self.validate, pieces, "validation")
         return [sum(float(v) * len(r) for r, v in of) / sum(len(r) for r, _ in of) if of else None for of in found]
 
-    def _areas(self) -> list[float]:
+    def _areas(self, pieces: list[tuple[list[Ints], Inputs]]) -> list[float]:
         areas = []
-        for row, of in zip(self.rows, self._on_validation(self.predict, ("predict",)), strict=True):
+        for row, of in zip(self.rows, self._on_validation(self.predict, pieces, "predict"), strict=True):
             p = [answer[: len(rows)].double().numpy() for rows, answer in of]
             areas.append(row.auc(np.concatenate(p)) if p else math.nan)
         return areas

@@ -35,58 +35,61 @@ def pack(parameters: Sequence[Tensor]) -> Tensor:
     return torch.cat(padded)
 
 
-def unpack(row: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
-    """The parameters again, as views of the row."""
-    pieces = torch.split_with_sizes(row, [aligned(shape.numel()) for shape in shapes])
-    return [piece[: shape.numel()].view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+def unpack(rows: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    """The parameters again, as views of a row (P,), or of several (K, P): (K, *shape)."""
+    pieces = torch.split_with_sizes(rows, [aligned(shape.numel()) for shape in shapes], -1)
+    pairs = zip(pieces, shapes, strict=True)
+    return [piece[..., : shape.numel()].view(*rows.shape[:-1], *shape) for piece, shape in pairs]
 
 
 class StackedOptimiser:
-    """Moves the rows of `flat` (K, P), each packed from parameters of these shapes."""
+    """Moves the rows of `flat` (K, P), each packed from parameters of these shapes, by torch's fused kernels.
+
+    `gradient` (K, P) is filled before a step; what lies between the parameters stays zero in it.
+    """
 
     def __init__(self, wanted: Optimiser, flat: Tensor, shapes: Sequence[torch.Size]) -> None:
         self.wanted, self.flat, self.shapes = wanted, flat, shapes
         names = ["exp_avg", "exp_avg_sq"] if wanted.name != "sgd" else ["momentum_buffer"] if wanted.momentum else []
         self.state = {name: torch.zeros_like(flat) for name in names}
-        self.steps = np.zeros(len(flat))
+        self.steps = torch.zeros(len(flat))
+        self.gradient = torch.zeros_like(flat)
+        self._rows = {n: list(x.unbind()) for n, x in (self.state | {"w": flat, "g": self.gradient}).items()}
+        self._counts = list(self.steps.unbind())
 
     @torch.no_grad()
-    def step(self, gradients: Tensor, rates: NDArray[np.float64], moves: NDArray[np.bool_], clip: float) -> None:
+    def step(self, rates: NDArray[np.float64], moves: NDArray[np.bool_], clip: float) -> None:
         """One step of the parts that move; the gradient (P,) of each is first clipped to the norm `clip`."""
-        gradients = gradients * (clip / (torch.linalg.vector_norm(gradients, dim=1, keepdim=True) + 1e-6)).clamp_(max=1)
-        self.steps += moves
-        rest = torch.from_numpy(np.flatnonzero(~moves))
-        # All rows are computed, and those that rest are put back: a row's bits do not depend on which others move.
-        before = [(x, x[rest]) for x in (self.flat, *self.state.values())] if len(rest) else []
-        self._move(self.flat, gradients, self.state, rates, np.maximum(self.steps, 1))
-        for x, kept in before:
-            x[rest] = kept
+        norms = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
+        self.gradient.mul_((clip / (norms + 1e-6)).clamp_(max=1))
+        self.steps += torch.from_numpy(moves)
+        for rate in np.unique(rates[moves]).tolist():
+            self._move(np.flatnonzero(moves & (rates == rate)).tolist(), rate)
 
-    def _move(
-        self, flat: Tensor, g: Tensor, state: dict[str, Tensor], rates: NDArray[np.float64], t: NDArray[np.float64]
-    ) -> None:
-        w, rate = self.wanted, _column(rates)
-        if w.name == "adamw":
-            if w.weight_decay:
-                flat.mul_(_column(1 - rates * w.weight_decay))
-        elif w.weight_decay:
-            g = g.add(flat, alpha=w.weight_decay)
+    def _move(self, rows: list[int], rate: float) -> None:
+        w = self.wanted
+        of = {name: [rows_of[k] for k in rows] for name, rows_of in self._rows.items()}
         if w.name == "sgd":
-            if w.momentum:
-                buffer = state["momentum_buffer"].mul_(w.momentum).add_(g)
-                g = g.add(buffer, alpha=w.momentum) if w.nesterov else buffer
-            flat.sub_(rate * g)
+            torch._fused_sgd_(of["w"], of["g"], of.get("momentum_buffer", []), weight_decay=w.weight_decay,
+                              momentum=w.momentum, lr=rate, dampening=0.0, nesterov=w.nesterov, maximize=False,
+                              is_first_step=False)  # fmt: skip
             return
-        one, two = w.betas
-        first, second = state["exp_avg"], state["exp_avg_sq"]
-        first.lerp_(g, 1 - one)
-        second.mul_(two).addcmul_(g, g, value=1 - two)
-        scale = second.sqrt().div_(_column(np.sqrt(1 - two**t))).add_(EPSILON)
-        flat.sub_(torch.div(first, scale).mul_(_column(rates / (1 - one**t))))
+        kernel = torch._fused_adamw_ if w.name == "adamw" else torch._fused_adam_
+        kernel(of["w"], of["g"], of["exp_avg"], of["exp_avg_sq"], [], [self._counts[k] for k in rows], lr=rate,
+               beta1=w.betas[0], beta2=w.betas[1], weight_decay=w.weight_decay, eps=EPSILON, amsgrad=False,
+               maximize=False)  # fmt: skip
+
+    def snapshot(self) -> StackedOptimiser:
+        """A copy that moves no more with this one."""
+        copy = StackedOptimiser(self.wanted, self.flat.clone(), self.shapes)
+        for name, x in self.state.items():
+            copy.state[name].copy_(x)
+        copy.steps.copy_(self.steps)
+        return copy
 
     def moments(self, k: int) -> list[Moment]:
         """What torch's optimiser of part k alone would remember."""
-        step = torch.tensor(float(self.steps[k])) if self.wanted.name != "sgd" else None
+        step = self.steps[k].clone() if self.wanted.name != "sgd" else None
         found: list[Moment] = []
         split = {n: unpack(x[k], self.shapes) for n, x in self.state.items()} if self.steps[k] else {}
         for i in range(len(self.shapes) if split else 0):
@@ -102,8 +105,4 @@ class StackedOptimiser:
                 self.steps[k] = float(value)
             elif name in self.state:
                 views[name][i].copy_(value)
-                self.steps[k] = max(self.steps[k], 1)
-
-
-def _column(values: NDArray[np.float64]) -> Tensor:
-    return torch.from_numpy(np.asarray(values, np.float32)).unsqueeze(1)
+                self.steps[k] = max(float(self.steps[k]), 1.0)

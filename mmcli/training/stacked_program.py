@@ -2,27 +2,27 @@
 
 The function is mapped over the parts by torch.func.vmap, with each part's parameters in the place of the module's. A
 random number that it asks for (dropout, torch.rand) is drawn outside, for each part from that part's own generator and
-in the shape of that part's own batch, so that a part's stream is what it is alone. Where a loss is computed often, its
-operations and those of its gradients are recorded once and played back, without vmap and autograd around them.
+in the shape of that part's own batch, so that a part's stream is what it is alone. The operators of the first call, and
+those of its gradients, are recorded, and played back from then on without vmap and autograd around them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from mmcli.training.batch import Batch, TableRows
 from mmcli.training.method import Method
+from mmcli.training.recording import Recording, record
 from mmcli.training.spec import TaskSpec
-from mmcli.training.stacked_optimiser import unpack
 
 Tensors = dict[str, Tensor]
 Inputs = dict[str, Any]  # of K parts: rows, values, observed, present, labels, weights; n rows each
@@ -60,11 +60,27 @@ class _Hand(TorchFunctionMode):
             return x * next(self.drawn) if p else x
         if f is torch.rand:
             return next(self.drawn)
+        if f is functional.cross_entropy and len(args) > 1 and args[1].dtype == torch.int64 and args[1].dim() == 1:
+            return _cross_entropy(*args, **(kwargs or {}))
         return f(*args, **(kwargs or {}))
 
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> tuple[Tensor, float]:
     return x, p if training else 0.0
+
+
+def _cross_entropy(x: Tensor, y: Tensor, weight: Tensor | None = None, **how: Any) -> Tensor:
+    """torch's for labels (n,), mapped over parts in fewer operators than torch takes, which also loads a library of
+    algebra for it."""
+    if how.get("reduction", "mean") != "mean" or how.get("label_smoothing"):
+        loss: Tensor = functional.cross_entropy(x, y, weight, **how)
+        return loss
+    counted = y != how.get("ignore_index", -100)
+    known = torch.where(counted, y, 0)
+    of = counted.to(x.dtype) if weight is None else weight[known] * counted
+    chosen = x.log_softmax(-1).gather(-1, known.unsqueeze(-1)).squeeze(-1)
+    mean: Tensor = -(chosen * of).sum() / of.sum()
+    return mean
 
 
 class _Call(nn.Module):
@@ -99,8 +115,7 @@ def _class_weights(method: Method, weights: Tensors) -> Iterator[None]:
 class Program:
     """`function` of a batch for K parts: a loss with its gradients, or (`gradients=False`) whatever it says.
 
-    `record`: play back a recording, which costs as much as some dozens of calls and may differ in the last bit.
-    `names` and `shapes` are those of the learning parameters, whose numbers are the rows of one tensor (K, P).
+    `names` and `pieces` (K, ...) are the parameters that learn. The first call is recorded, the others play it back.
     """
 
     def __init__(
@@ -108,60 +123,59 @@ class Program:
         method: Method,
         function: Callable[[Batch], Tensor],
         names: list[str],
-        shapes: list[torch.Size],
+        pieces: list[Tensor],
         gradients: bool,
-        record: bool = False,
     ) -> None:
         self.call = _Call(method, function)
-        self.names, self.shapes, self.gradients, self.record = names, shapes, gradients, record
+        self.names, self.pieces, self.gradients = names, pieces, gradients
         self._draws: list[Draw] | None = None
-        self._recorded: Any = None
+        self._recording: Recording | None = None
 
     def __call__(
-        self, flat: Tensor, rest: Tensors, inputs: Inputs, counts: Sequence[int], generators: list[torch.Generator]
-    ) -> tuple[Tensor, Tensor]:
-        """(K, ...) what the function says, and the gradients (K, P) of its sum (none: empty).
+        self, rest: Tensors, inputs: Inputs, counts: Sequence[int], generators: list[torch.Generator]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(K, ...) what the function says, and the gradient (K, ...) of its sum for each parameter (or none).
 
         `rest` are the parameters and buffers that do not learn; `counts` (K) says how many rows of the inputs are a
         part's own: the others are filled up.
         """
         if self._draws is None:
-            self._draws = self._listen(flat, rest, inputs)
+            self._draws = self._listen(rest, inputs)
         drawn = [_draw(draw, inputs["rows"].shape[1], counts, generators) for draw in self._draws]
-        arguments = flat.detach(), rest, inputs, drawn
-        if self._recorded is None and self.record:
-            self._recorded = make_fx(lambda *all_of_them: self._compute(*all_of_them))(*arguments)
-        if self._recorded is None:
-            return self._compute(*arguments)
-        with torch.no_grad():
-            result: tuple[Tensor, Tensor] = self._recorded(*arguments)
+        everything = self.pieces, rest, inputs, drawn
+        if self._recording is not None:
+            played: tuple[Tensor, list[Tensor]] = self._recording(everything)
+            return played
+        result: tuple[Tensor, list[Tensor]]
+        result, self._recording = record(lambda given: self._compute(*given), everything)
         return result
 
-    def _listen(self, flat: Tensor, rest: Tensors, inputs: Inputs) -> list[Draw]:
+    def _listen(self, rest: Tensors, inputs: Inputs) -> list[Draw]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _Listen() as listener:
-            self._one(flat[0], _first(rest), _first(inputs), None)
+            self._one([piece[0] for piece in self.pieces], _first(rest), _first(inputs), None)
             found: list[Draw] = listener.draws
         return found
 
-    def _one(self, flat: Tensor, rest: Tensors, inputs: Inputs, drawn: list[Tensor] | None) -> Tensor:
-        pieces = zip(self.names, unpack(flat, self.shapes), strict=True)
-        parameters = {f"method.{name}": piece for name, piece in pieces}
+    def _one(self, pieces: list[Tensor], rest: Tensors, inputs: Inputs, drawn: list[Tensor] | None) -> Tensor:
+        parameters = {f"method.{name}": piece for name, piece in zip(self.names, pieces, strict=True)}
         parameters |= {f"method.{name}": tensor for name, tensor in rest.items()}
         if drawn is None:
             found: Tensor = functional_call(self.call, parameters, (inputs,))
             return found
         with _Hand(drawn):
-            return self._one(flat, rest, inputs, None)
+            return self._one(pieces, rest, inputs, None)
 
-    def _compute(self, flat: Tensor, rest: Tensors, inputs: Inputs, drawn: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def _compute(
+        self, pieces: list[Tensor], rest: Tensors, inputs: Inputs, drawn: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
         if not self.gradients:
             with torch.no_grad():
-                return vmap(self._one)(flat, rest, inputs, drawn), flat.new_empty(0)
+                return vmap(self._one)(pieces, rest, inputs, drawn), []
         with torch.enable_grad():
-            flat = flat.detach().requires_grad_()
-            losses: Tensor = vmap(self._one)(flat, rest, inputs, drawn)
-            (gradients,) = torch.autograd.grad(losses.sum(), flat)
-        return losses.detach(), gradients
+            pieces = [piece.detach().requires_grad_() for piece in pieces]
+            losses: Tensor = vmap(self._one)(pieces, rest, inputs, drawn)
+            gradients = torch.autograd.grad(losses.sum(), pieces, materialize_grads=True)
+        return losses.detach(), list(gradients)
 
 
 def _first(tree: Any) -> Any:
@@ -172,13 +186,25 @@ def _draw(draw: Draw, width: int, counts: Sequence[int], generators: list[torch.
     """(K, ...) each part's numbers, from its generator as it would draw them alone; a shape whose first size is the
     stack's number of rows has for each part its own number of them."""
     chance, shape = draw
-    drawn = torch.zeros(len(counts), *shape)
-    for part, count, generator in zip(drawn, counts, generators, strict=True):
-        own = part[:count] if shape and shape[0] == width else part
+    compares = chance is not None and _bernoulli_compares()
+    drawn = torch.zeros(len(counts), *shape, dtype=torch.float64 if compares else torch.float32)
+    for part, count, generator in zip(drawn.unbind(), counts, generators, strict=True):
         if not count:
             continue
-        if chance is None:
+        own = part[:count] if shape and shape[0] == width else part
+        if chance is None or compares:
             own.uniform_(generator=generator)
         else:
             own.bernoulli_(chance, generator=generator)
-    return drawn if chance is None else drawn.div_(chance)
+    if chance is None:
+        return drawn
+    return torch.where(drawn < chance, 1 / chance, 0.0).float() if compares else drawn.div_(chance)
+
+
+@cache
+def _bernoulli_compares() -> bool:
+    """Whether bernoulli_ is, on this machine, a comparison of uniform_ in float64, which takes half of its time: it is
+    so unless MKL draws."""
+    one, other = (torch.Generator().manual_seed(1) for _ in range(2))
+    uniform = torch.empty(999, dtype=torch.float64).uniform_(generator=one)
+    return torch.equal((uniform < 0.7).float(), torch.empty(999).bernoulli_(0.7, generator=other))
