@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from mmcli.blocks.dropout_linear import DropoutLinear
 from mmcli.blocks.gated_attention import GatedAttention
 from mmcli.blocks.mlp import MLP
 from mmcli.store.batch import PackedBag
@@ -17,7 +18,7 @@ class BagBranch(nn.Module):
 
     def __init__(self, dim: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.project = nn.Sequential(nn.Dropout(dropout / 2), nn.Linear(dim, width), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(DropoutLinear(dim, width, dropout / 2), nn.ReLU(), nn.Dropout(dropout))
         self.pool = GatedAttention(width, max(width // 2, 8))
 
     def forward(self, bag: PackedBag) -> Tensor:

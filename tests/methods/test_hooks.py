@@ -64,7 +64,7 @@ def test_they_are_the_weights_that_the_prediction_uses() -> None:
     joint, width = method.latents(data)["joint"], method.settings.width
     for i, modality in enumerate(BAGS):
         bag = data.bags[modality]
-        h = method.network.branches.branches[i].project[1](bag.features).relu()
+        h = method.network.branches.branches[i].project[0](bag.features).relu()
         parts = (method.attention(data)[modality].unsqueeze(-1) * h).split(COUNTS)
         z = torch.stack([part.sum(0) for part in parts])
         torch.testing.assert_close(joint[:, i * width : (i + 1) * width], z)
