@@ -136,6 +136,8 @@ def _by_folds(pair: Pair, metrics: Sequence[Metric], confidence: float) -> list[
     shared = [k for k in one if k in two and one[k].patients == two[k].patients]
     if len(shared) < 2 or len(shared) < max(len(one), len(two)):
         return []
+    if len({one[k].patients for k in shared}) == 1:
+        return []  # one split whose folds differ in who validates: their spread says nothing of other test patients
     share = float(np.mean([one[k].tested for k in shared]) / max(np.mean([one[k].trained for k in shared]), 1e-300))
     rows = []
     for metric in metrics:

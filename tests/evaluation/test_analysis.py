@@ -218,6 +218,16 @@ def test_tests_over_folds_average_the_seeds_of_a_fold() -> None:
     assert compared(result, "auc", "wilcoxon")["p"] == pytest.approx(stats.wilcoxon(d).pvalue, abs=1e-12)
 
 
+def test_folds_with_the_same_test_patients_have_no_test_over_folds() -> None:
+    """Five draws of who validates before one published test: the same patients, tested again."""
+    frames = {}
+    for run, strength in (("a", 1.5), ("b", 0.5)):
+        parts = [table(range(48), 100 * fold + ord(run), strength).assign(fold=fold) for fold in range(5)]
+        frames[run] = pd.concat([part.assign(split=["test"] * 24 + ["train"] * 24) for part in parts])
+    found = evaluate(frames, reference="b").comparisons
+    assert "bootstrap" in set(found["test"]) and not {"corrected_t", "wilcoxon"} & set(found["test"])
+
+
 def test_a_threshold_is_found_on_validation_and_pooled_decisions_use_it() -> None:
     part = table(range(60), 4, 2.0, split=["validation"] * 30 + ["test"] * 30)
     result = evaluate({"a": part}, threshold="youden")
