@@ -112,7 +112,7 @@ def test_the_cohort_example_is_read(tmp_path: Path) -> None:
     (tmp_path / "mrna.csv").write_text("patient_id,g1,g2\n" + "".join(f"P{i},{i},{i * i}\n" for i in range(30)))
     cohort = read_cohort(tmp_path / "cohort.yaml")
     assert list(cohort.modalities) == ["slide", "ct", "markers", "mrna"]
-    assert cohort.patients.folds["cv"].shape == (40, 25) and cohort.patients.folds["published"].shape == (40, 1)
+    assert cohort.patients.folds["cv"].shape == (40, 25) and cohort.patients.folds["published"].shape == (40, 5)
 
 
 def test_the_readers_page_shows_a_table_as_the_cohort_takes_it() -> None:

@@ -30,6 +30,7 @@ from mmcli.readers.ultrasound import Box, Sector, find_sector, regions
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
+STRIP_PIXELS = 4_000_000
 MAX_PIXELS = 400_000_000  # 1.2 GB as RGB
 SECTOR_FRAMES = 8  # of a clip, that its sector is looked for in
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -124,7 +125,7 @@ def read_picture_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 def _head(path: Path) -> bool:
     """Whether a file is DICOM; UnreadableError where there is none, or nothing in it."""
     if not path.is_file():
-        raise UnreadableError("no such file")
+        raise UnreadableError("a folder, where one picture's file is expected" if path.is_dir() else "no such file")
     with path.open("rb") as file:
         head = file.read(132)
     if not head:
@@ -189,7 +190,7 @@ def _check_size(size: tuple[int, int]) -> None:
 def _to_rgb(picture: Image.Image) -> Pixels:
     inverted = picture.format == "TIFF" and getattr(picture, "tag_v2", {}).get(262) == 0
     picture.load()
-    picture = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)  # else a copy, whether it is turned or not
     if picture.mode == "F" or picture.mode.startswith("I"):
         values = np.asarray(picture)
         full = 65535 if picture.mode.startswith("I;16") else None
@@ -203,7 +204,18 @@ def _to_rgb(picture: Image.Image) -> Pixels:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
-    return np.array(picture.convert("RGB"))
+    return _pixels(picture if picture.mode == "RGB" else picture.convert("RGB"))
+
+
+def _pixels(picture: Image.Image) -> Pixels:
+    """An RGB picture's pixels, in strips: at once Pillow would hold them three times."""
+    width, height = picture.size
+    out = np.empty((height, width, 3), np.uint8)
+    rows = max(1, STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        out[top:bottom] = np.asarray(picture.crop((0, top, width, bottom)))
+    return out
 
 
 def _to_8bit(values: NDArray[Any], full: int | None) -> Pixels:

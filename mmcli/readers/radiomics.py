@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from mmcli.errors import RequestError, UnreadableError
 from mmcli.readers.grid import one_line
 from mmcli.readers.itk import to_sitk
+from mmcli.readers.spatial import moran_and_geary
 from mmcli.readers.volume import Volume
 
 FAMILIES = ["morphological", "statistics", "intensity_histogram", "glcm", "glrlm", "glszm", "ngtdm", "ngldm"]
@@ -35,6 +36,7 @@ UNITS = {
     "morph_volume": "mm³", "morph_vol_approx": "mm³", "morph_area_mesh": "mm²", "morph_av": "1/mm", "morph_com": "mm",
     "morph_diam": "mm", "morph_pca_maj_axis": "mm", "morph_pca_min_axis": "mm", "morph_pca_least_axis": "mm",
 }  # fmt: skip
+SPATIAL = {"morph_moran_i", "morph_geary_c"}  # whose MIRP draws samples: ours are exact
 RIM = 3  # voxels that are left around the mask
 MOST_BINS = 10_000
 _FAMILY = re.compile(r"(morph|stat|ih|cm|rlm|szm|ngt|ngl)_")
@@ -92,6 +94,10 @@ def radiomics(
         raise UnreadableError("its radiomics cannot be computed (MIRP found no region to describe)")
     row = found[0].iloc[0]
     values = {_BINS.sub("", str(k)): _number(v) for k, v in row.items() if _FAMILY.match(str(k))}
+    if not SPATIAL.isdisjoint(values):
+        whole, within = sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(region) > 0
+        exact = moran_and_geary(whole, within, image.GetSpacing())
+        values |= dict(zip(("morph_moran_i", "morph_geary_c"), exact, strict=True))
     if not any(math.isfinite(v) for v in values.values()):
         raise UnreadableError("its radiomics cannot be computed (no feature is defined for so small a mask)")
     return values

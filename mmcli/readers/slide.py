@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -35,6 +36,7 @@ EXTENSIONS = (
 FLAT_FORMATS = ("TIFF", "PNG", "JPEG")
 FLAT_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"\x89PNG", b"\xff\xd8\xff")
 MPP_RANGE = (0.05, 20.0)  # µm per pixel; 72 and 96 dpi, the defaults of writers, are 353 and 265
+MOST_PAGES = 1000  # that are looked at
 STRIP_PIXELS = 4_000_000  # a thumbnail is read in strips of at most this many pixels
 
 Pixels = NDArray[np.uint8]
@@ -221,6 +223,8 @@ def _open_flat(path: Path, mpp: float | None, mpp_source: str) -> FlatSlide:
             start = opened.read(132)
         known = start.startswith(FLAT_STARTS) and start[128:] != b"DICM"
         pixels = read_picture(path, FLAT_FORMATS) if known else None
+        if known:
+            _check_pages(path)
     except UnreadableError as error:
         raise UnreadableError(f"{path.name}: unknown to OpenSlide, and as a flat picture it {error}") from error
     except OSError as error:
@@ -238,6 +242,31 @@ def _open_flat(path: Path, mpp: float | None, mpp_source: str) -> FlatSlide:
     except (OSError, ValueError, TypeError, KeyError, ArithmeticError):
         sizes = [None, None]
     return FlatSlide(path, pixels, *_square(path, sizes[0], sizes[1], "resolution tag"))
+
+
+def _check_pages(path: Path) -> None:
+    """UnreadableError for a TIFF whose pages go on behind its end: OpenSlide does not know it, and what is left of it
+    would pass for a flat picture without its MPP."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = {b"II": "<", b"MM": ">"}.get(head[:2])
+        if order is None or len(head) < 16 or head[2:4] not in (b"*\0", b"\0*", b"+\0", b"\0+"):
+            return
+        big = b"+" in head[2:4]
+        count_form, entry, form = ("Q", 20, "Q") if big else ("H", 12, "I")
+        width, counted = struct.calcsize(form), struct.calcsize(count_form)
+        at = struct.unpack_from(order + form, head, 8 if big else 4)[0]
+        seen: set[int] = set()
+        while at and at not in seen and len(seen) < MOST_PAGES:
+            seen.add(at)
+            file.seek(min(at, size))
+            held = file.read(counted)
+            end = at + counted + entry * struct.unpack(order + count_form, held)[0] if len(held) == counted else size
+            if end + width > size:
+                raise UnreadableError(f"is truncated: its page {len(seen)} lies behind its end; copy it again")
+            file.seek(end)
+            at = struct.unpack(order + form, file.read(width))[0]
 
 
 def _openslide_mpp(path: Path, properties: Any) -> tuple[float | None, str]:

@@ -32,6 +32,14 @@ def run(settings: StoreImportSettings) -> Outcome:
         raise RequestError(f"{settings.folder}: no such file or folder")
     if not NAME.fullmatch(settings.modality):
         raise RequestError(f"--modality: {settings.modality!r} cannot be a name; use letters, digits and _ . + - @")
+    known = cohort.modalities.get(settings.modality)
+    if isinstance(known, TableSpec):
+        raise RequestError(
+            f"--modality: {settings.modality!r} is a table of the cohort; give the features another name"
+        )
+    if layout.slides_only and isinstance(known, BagSpec) and known.kind != "slide":
+        raise RequestError(f"--layout {settings.layout}: has tiles of slides, and {settings.modality} of the cohort is "
+                           f"of kind {known.kind}; give another --modality")  # fmt: skip
     if settings.folder.is_dir() and out.resolve().is_relative_to(settings.folder.resolve()):
         raise RequestError(f"--out {out} lies in the folder that is read; give another --out")
     files = layout.files(settings.folder)

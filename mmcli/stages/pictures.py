@@ -21,6 +21,11 @@ class Pictures:
     def __init__(self, out: Path, ids: list[str]) -> None:
         self.folder, self.ids = out.with_name(f"{out.stem}.pictures"), ids
 
+    def clear(self) -> None:
+        """Remove the pictures of an earlier request, so that none is taken for a result of this one."""
+        for old in self.folder.glob("*/*.jpg"):
+            old.unlink(missing_ok=True)
+
     def keep(self, modality: str, patient: int, pictures: list[NDArray[np.uint8] | None]) -> None:
         """Write the pictures of one patient's files; None makes none."""
         folder = self.folder / _name(modality)

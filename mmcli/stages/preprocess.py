@@ -52,6 +52,8 @@ def run(settings: PreprocessSettings) -> Outcome:
     keep_freed_memory()
     pictures = Pictures(out, ids) if settings.pictures else None
     with spool(out, request, settings) as opened:
+        if pictures and not opened.entries:
+            pictures.clear()
         for bag in bags:
             _prepare(bag, options[bag.name], opened, shard, pictures, settings)
             if bag.name in described:
@@ -92,15 +94,39 @@ def _table_row(name: str, table: Table) -> dict[str, Any]:
     }  # fmt: skip
 
 
+MASKED = {"radiomics": "", "lesions": "", "outside": "blank", "mask_label": "", "image_crop": "mask"}
+
+
 def _check_names(settings: PreprocessSettings, bags: list[BagSpec]) -> None:
+    """RequestError where an option names a modality that is not there, or would do nothing at all."""
+    whose = "among --modalities" if settings.modalities else "of the cohort"
     for kind in KINDS:
         known = [bag.name for bag in bags if bag.kind == kind]
         for name in kind_of(kind).OPTIONS:
             for modality in getattr(settings, name):
                 if modality and modality not in known:
                     raise RequestError(
-                        f"{flag(name)}: {modality!r} is no {kind} modality of the cohort{did_you_mean(modality, known)}"
+                        f"{flag(name)}: {modality!r} is no {kind} modality {whose}{did_you_mean(modality, known)}"
                     )
+            if not known and _given(settings, name):
+                raise RequestError(f"{flag(name)}: there is no {kind} modality {whose}; leave it out")
+    for name, needed in (("frames_drop", "frames"), ("radiomics_spacing", "radiomics")):
+        if _given(settings, name) and not getattr(settings, needed):
+            raise RequestError(f"{flag(name)} is about {flag(needed)}, which is not given")
+    for name, value in MASKED.items():
+        about_kind = "image" if name in kind_of("image").OPTIONS else "volume"
+        masks = {b.name: any(f.mask for files in b.files for f in files) for b in bags if b.kind == about_kind}
+        for modality, text in getattr(settings, name).items():
+            about = [modality] if modality else list(masks)
+            if about and text == (value or text) and not any(masks.get(m, True) for m in about):
+                raise RequestError(
+                    f"{flag(name)}: no patient has a mask of {', '.join(about)}; name its column as mask: in the cohort"
+                )
+
+
+def _given(settings: PreprocessSettings, name: str) -> bool:
+    """Whether an option says anything else than its default."""
+    return bool(getattr(settings, name) != type(settings).model_fields[name].default)
 
 
 def _prepare(

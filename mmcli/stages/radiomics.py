@@ -84,7 +84,7 @@ def _attempt(bag: BagSpec, options: dict[str, Any], patient: int) -> Instances |
         check_exists(file)
         assert file.mask is not None
         volume = read_volume(file.path)
-        mask = read_mask(file.mask, volume, options["mask_label"])
+        mask = read_mask(file.mask, volume, file.mask_label or options["mask_label"])
         values = radiomics(volume, mask, options["bin_width"], options["spacing"])
         about = canonical_json(list(values))
         source = source_of(file, spacing=tuple(float(s) for s in volume.spacing), about=about)
@@ -93,6 +93,8 @@ def _attempt(bag: BagSpec, options: dict[str, Any], patient: int) -> Instances |
         return text if text.startswith((file.shown, file.path.name)) or "mask" in text[:40] else f"{file.shown}: {text}"
     except (OSError, MemoryError) as error:
         return f"{file.shown}: {' '.join(str(error).split()) or type(error).__name__}"
+    except Exception as error:  # a library's surprise at one file never ends a run over a thousand
+        return f"{file.shown}: {type(error).__name__}: {' '.join(str(error).split())[:200]} (report this to mmcli)"
     row = np.array([list(values.values())], dtype=np.float64)
     return Instances(1, features=row, source=np.zeros(1, np.int32), sources=(source,))
 

@@ -29,6 +29,8 @@ from mmcli.store.hdf5 import Rows
 from mmcli.store.parts import Instances, Source, in_order
 from mmcli.store.write import BagData, BagMeta
 
+MOST_TRIES = 100  # to make the folder while others remove it; where it cannot be made at all, the reason is the same
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -69,13 +71,15 @@ class Spool:
             raise
 
     def _locked(self, out: Path) -> IO[str]:
+        tries = 0
         while True:
+            tries += 1
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 lock = (self.folder / "lock").open("w")
-            except FileNotFoundError:
-                continue  # another process has just finished and removed the folder
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and tries < MOST_TRIES:
+                    continue  # another process has just finished and removed the folder
                 raise RequestError(
                     f"{out.parent}: cannot be written to ({reason(error)}); give another --out"
                 ) from error

@@ -36,6 +36,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "thesis.txt").write_text("three years of work\n")
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("keep\n")
+    (folder / "maskless.yaml").write_text((folder / "cohort.yaml").read_text().replace(", mask: ct_mask", ""))
     others = (folder / "patients.csv").read_text().replace("\nP", "\nQ")
     (folder / "others.csv").write_text(others)
     (folder / "others.yaml").write_text((folder / "cohort.yaml").read_text().replace("patients.csv", "others.csv"))

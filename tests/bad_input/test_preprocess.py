@@ -33,6 +33,15 @@ LINES = {
     "cohort.yaml --out x.h5 --spacing 1,2": "--spacing: expected 3 numbers with commas, not '1,2'",
     "cohort.yaml --out x.h5 --crop 100000,100000,100000": "--crop: 100000,100000,100000 is more than",
     "cohort.yaml --out x.h5 --window 5,-5": "--window LOW,HIGH must rise",
+    "cohort.yaml --out x.h5 --clahe 2": "--clahe: there is no image modality of the cohort; leave it out",
+    "cohort.yaml --out x.h5 --modalities slide --lesions ct=2": "--lesions: 'ct' is no volume modality among --modalit",
+    "cohort.yaml --out x.h5 --frames-drop ct=0.1,0.1": "--frames-drop is about --frames, which is not given",
+    "cohort.yaml --out x.h5 --radiomics-spacing 2": "--radiomics-spacing is about --radiomics, which is not given",
+    "cohort.yaml --out x.h5 --frames ct=24,64,64 --crop ct=8,8,8": "--crop ct=...: --frames takes whole slices",
+    "cohort.yaml --out x.h5 --expect ct=PET": "--expect: 'PET' is none of DICOM's codes of volumes: CT, MR, PT",
+    "maskless.yaml --out x.h5 --radiomics 25": "--radiomics: no patient has a mask of ct; name its column as mask:",
+    "maskless.yaml --out x.h5 --outside ct=blank": "--outside: no patient has a mask of ct",
+    "cohort.yaml --out /proc/none/x.h5": "/proc/none: cannot be written to",
     "cohort.yaml --out x.h5 --workers -1": "--workers: input should be greater than or equal to 0",
     "cohort.yaml --out x.h5 --seed -1": "--seed: input should be greater than or equal to 0",
     "cohort.yaml --out x.h5 --memory lots": "--memory: no size; write for example 8G",
@@ -117,6 +126,24 @@ def test_one_fault_of_a_library_is_one_patients_failure(
     code, _, _ = say(f"preprocess cohort.yaml --modalities ct --out {tmp_path}/x.h5 --quiet")
     assert code == 3
     assert "P004,ct,ct/P004.nii.gz,ct/P004.nii.gz: OverflowError" in (tmp_path / "x.h5.failures.csv").read_text()
+
+
+def test_no_picture_of_another_request_stays(tmp_path: Path, say: Callable) -> None:
+    line = f"preprocess cohort.yaml --out {tmp_path}/x.h5 --quiet --allow-failures any --modalities"
+    assert say(f"{line} slide,ct")[0] == 0
+    (tmp_path / "x.pictures/slide/notes.txt").write_text("mine")
+    assert say(f"{line} ct --force")[0] == 0
+    assert sorted(p.name for p in (tmp_path / "x.pictures/slide").iterdir()) == ["notes.txt"]
+    assert list((tmp_path / "x.pictures/ct").glob("*.jpg"))
+
+
+def test_an_expected_modality_in_small_letters_is_the_same(tmp_path: Path, say: Callable) -> None:
+    line = f"preprocess cohort.yaml --modalities ct --out {tmp_path}/x.h5 --quiet --expect"
+    assert say(f"{line} ct=ct")[0] == 0
+    from mmcli.store import Store
+
+    with Store(tmp_path / "x.h5") as store:
+        assert store.bags["ct"].meta.settings["expect"] == "CT"
 
 
 def test_force_keeps_the_old_store_until_the_new_one_is_complete(work: Path, tmp_path: Path, say: Callable) -> None:

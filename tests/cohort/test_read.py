@@ -54,6 +54,16 @@ def problems(folder: Path, **content: str) -> list[str]:
     return [line.replace(f"{folder}/", "") for line in caught.value.problems]
 
 
+def test_a_published_split_may_draw_its_validation_several_times(tmp_path: Path) -> None:
+    yaml = YAML.replace("{column: split}", "{column: split, repeats: 3}")
+    roles = read(tmp_path, yaml=yaml).patients.folds["published"]
+    assert roles.shape == (30, 3) and ((roles == 3) == (roles[:, :1] == 3)).all()
+    assert len({tuple(column) for column in roles.T}) == 3
+    given = PATIENTS.replace(",train,", ",validation,", 1).replace("000,s0", "000,s000")
+    (line,) = problems(tmp_path, yaml=yaml.replace("group: site\n", ""), patients=given)
+    assert "has validation patients, so that repeats: 3 would all be the same; leave repeats out" in line
+
+
 def test_the_cohort_of_the_design(tmp_path: Path) -> None:
     cohort = read(tmp_path)
     patients = cohort.patients

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -142,3 +144,23 @@ def test_ultrasound_in_dicom(data: Path) -> None:
     # two B-mode frames in palette colour; the first is taken, and its background is black
     palette = read_image(folder / "dicom/OBXXXX1A_rle_2frame.dcm")
     assert np.median(palette) <= 2 and palette.max() > 200
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableError, match="a folder, where one picture's file is expected"):
+        read_image(tmp_path)
+
+
+def test_a_large_picture_is_held_hardly_more_than_twice(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 6000, 3), np.uint8).repeat(100, axis=0)
+    Image.fromarray(pixels).save(tmp_path / "large.png", compress_level=1)
+    code = (
+        "import resource, sys; from pathlib import Path; from mmcli.readers.image import read_picture\n"
+        "most = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = most(); got = read_picture(Path(sys.argv[1])); print((most() - before) / got.nbytes, *got[-1, -1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "large.png")], capture_output=True, text=True)
+    share, last = done.stdout.split(maxsplit=1)
+    assert float(share) < 3 and last.strip() == " ".join(
+        map(str, pixels[-1, -1])
+    )  # Pillow's own 4 bytes a pixel, and ours

@@ -138,6 +138,23 @@ def test_a_ball_and_its_resampling() -> None:
     assert plain == again
 
 
+def test_features_do_not_change_with_the_place_of_a_temporary_file() -> None:
+    pytest.importorskip("mirp")
+    volume, mask = ball(7.0)
+    assert mask.sum() > 1000  # from here on MIRP draws samples, and its seed knows the folder
+    assert radiomics(volume, mask, 10.0) == radiomics(volume, mask, 10.0)
+
+
+def test_spatial_features_are_mirps_where_it_does_not_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mirp")
+    volume, mask = ball(4.0)
+    ours = radiomics(volume, mask, 10.0)
+    monkeypatch.setattr(module, "SPATIAL", set())
+    theirs = radiomics(volume, mask, 10.0)
+    for name in ("morph_moran_i", "morph_geary_c"):
+        assert ours[name] == pytest.approx(theirs[name], abs=1e-5) and ours[name] != theirs[name]
+
+
 def test_what_has_no_value_and_what_is_refused() -> None:
     pytest.importorskip("mirp")
     volume, mask = ball()

@@ -122,6 +122,25 @@ def _tile_in_child(slide: Slide, queue: multiprocessing.Queue) -> None:
     queue.put(slide.read(10, 10, 64, 64, (64, 64)))
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_a_slide_whose_later_pages_are_gone_is_no_flat_picture(tmp_path: Path, big: bool) -> None:
+    path = tmp_path / "cut.tif"
+    with tifffile.TiffWriter(path, bigtiff=big) as writer:
+        for side in (512, 256):
+            writer.write(stained(side, side), photometric="rgb", contiguous=False)
+    with tifffile.TiffFile(path) as file:
+        behind = file.pages[1].offset
+        first = sum(file.pages[0].databytecounts)
+    assert behind > first
+    whole = path.read_bytes()
+    with open_slide(path, 0.5) as slide:
+        assert slide.dimensions == (512, 512)
+    for length in (behind, behind + 9):  # the first page is whole in each
+        path.write_bytes(whole[:length])
+        with pytest.raises(UnreadableError, match=r"cut\.tif: .* truncated: its page 2 lies behind its end"):
+            open_slide(path, 0.5)
+
+
 def test_threads_and_forked_processes_read_the_same(tmp_path: Path) -> None:
     pixels = stained(400, 400)
     with open_slide(write_pyramid(tmp_path / "p.tif", pixels)) as slide:

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 
 from mmcli.errors import RequestError
 from mmcli.settings import PreprocessSettings
-from mmcli.stages import preprocess
+from mmcli.stages import preprocess, radiomics
 from mmcli.store import Store, Stores, verify
 
 
@@ -81,3 +81,40 @@ def test_bad_options(tmp_path: Path, given: dict[str, dict[str, str]], words: st
     with pytest.raises(RequestError, match=words):
         _run(_cohort(tmp_path), tmp_path / "s.h5", **given)
     assert not (tmp_path / "s.h5").exists()
+
+
+def test_a_librarys_surprise_is_one_patients_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mirp")
+    whole = radiomics.radiomics
+
+    def surprised(volume, *given):
+        if volume.path.name.startswith("b_"):
+            raise OverflowError("a library's surprise")
+        return whole(volume, *given)
+
+    monkeypatch.setattr(radiomics, "radiomics", surprised)
+    done = _run(_cohort(tmp_path), tmp_path / "s.h5", radiomics={"ct": "5"})
+    reasons = {f["patient_id"]: f["reason"] for f in done.data["failures"] if f["modality"] == "ct_radiomics"}
+    assert "OverflowError: a library's surprise" in reasons["b"] and sorted(reasons) == ["b", "e"]
+
+
+def test_the_label_of_a_masks_cell_is_read(tmp_path: Path) -> None:
+    """`mask.nrrd#2` in the cohort means label 2 there, whatever --mask-label says to the others."""
+    pytest.importorskip("mirp")
+    cohort = _cohort(tmp_path)
+    for name in "ab":
+        path = tmp_path / f"{name}_mask.nrrd"
+        image = sitk.ReadImage(str(path))
+        mask = sitk.GetArrayFromImage(image)
+        mask[8:12, 1:4, 1:7] = 2
+        labelled = sitk.GetImageFromArray(mask)
+        labelled.CopyInformation(image)
+        sitk.WriteImage(labelled, str(path))
+    table = tmp_path / "p.csv"
+    rows = [row for row in table.read_text().splitlines() if not row.startswith(("c", "d", "e"))]
+    table.write_text("\n".join(rows).replace("a_mask.nrrd", "a_mask.nrrd#2") + "\n")
+    _run(cohort, tmp_path / "s.h5", radiomics={"ct": "5"}, mask_label={"ct": "1"})
+    with Store(tmp_path / "s.h5") as store:
+        found = store.tables["ct_radiomics"]
+        volumes = found.values[:, found.columns.index("morph_vol_approx")]
+        np.testing.assert_allclose(volumes, [4 * 3 * 6 * 2, 5 * 5 * 5 * 2], rtol=1e-6)

@@ -73,4 +73,6 @@ def _too_few(count: int, mask: Any, options: dict[str, Any], dimensions: tuple[i
     if count:
         many = f"only {count} tiles of {options['tile_px']} px have {options['min_tissue']:.0%} tissue"
         return f"{many}, fewer than a sequence of {options['sequence']} ({what})"
+    if mask is None:
+        return f"no tile of {options['tile_px']} px lies wholly within it ({what})"
     return f"no tile of {options['tile_px']} px has {options['min_tissue']:.0%} tissue ({what})"

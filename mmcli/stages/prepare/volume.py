@@ -23,6 +23,7 @@ from mmcli.stages.prepare.volume_picture import Seen, draw_picture
 
 OPTIONS = ("spacing", "crop", "window", "expect", "mask_label", "lesions", "outside", "frames", "frames_drop")
 COORDS = ("x", "y", "z", "mm3", "first", "last")
+EXPECTED = ("CT", "MR", "PT", "NM", "US", "XA", "OT")
 MOST_VOXELS = 1 << 28
 MOST_LESIONS = 1000
 SAMPLE = 2_000_000  # voxels that percentiles are taken of, evenly spread
@@ -43,7 +44,12 @@ def options(given: Given) -> dict[str, Any]:
     options |= {"percent": percent} if percent else {}
     default = type(given.settings).model_fields["window"].default[""]
     options |= {"hu": True} if text == default and given.modality not in given.settings.window else {}
-    options |= {name: given.text(name) for name in ("expect", "mask_label") if given.text(name)}
+    options |= {"mask_label": given.text("mask_label")} if given.text("mask_label") else {}
+    if given.text("expect"):
+        options["expect"] = given.text("expect").upper()
+        if options["expect"] not in EXPECTED:
+            raise RequestError(f"--expect: {given.text('expect')!r} is none of DICOM's codes of volumes: "
+                               f"{', '.join(EXPECTED)} (PT is PET)")  # fmt: skip
     if given.text("lesions"):
         options["lesions"] = _ranks(given.text("lesions"))
     if given.choice("outside", ("keep", "blank")) == "blank":
@@ -51,6 +57,10 @@ def options(given: Given) -> dict[str, Any]:
     if given.text("frames"):
         if "lesions" in options or "outside" in options:
             raise RequestError("--frames takes whole slices: leave out --lesions and --outside")
+        for name in ("crop", "spacing"):
+            if given.modality in getattr(given.settings, name):
+                raise RequestError(f"{flag(name)} {given.modality}=...: --frames takes whole slices at their own "
+                                   "spacing; leave it out")  # fmt: skip
         options["frames"] = given.numbers("frames", 3, int)
         options["frames_drop"] = given.numbers("frames_drop", 2)
         if min(options["frames"]) < 1 or min(options["frames_drop"]) < 0 or sum(options["frames_drop"]) >= 1:

@@ -52,6 +52,8 @@ class Npz(Layout):
                 encoder = str(content["encoder"]) if "encoder" in content.files else ""
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, TypeError, MemoryError) as error:
             told = " ".join(str(error).split())
+            if "pickle" in told:  # NumPy advises to load such a file unsafely
+                told = "no zip of arrays, or arrays of Python objects"
             raise UnreadableError(f"{file}: not an npz file of plain arrays ({told}){hint(file)}") from None
         if ids.ndim != 1 or x.ndim not in (2, 3) or len(ids) != len(x):
             raise UnreadableError(
