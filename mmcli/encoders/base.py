@@ -76,7 +76,8 @@ class Encoder(ABC):
     none, "random:<seed>". `settings`: all else that fixes the latents, as JSON values.
 
     A row's latent does not depend on the call it came in as long as the batch has the same shape; `by_row`: not even
-    on that. `stages`: the names of the maps it can give beside the latent.
+    on that. `stages`: the names of the maps it can give beside the latent. `channels`: of the voxels that an encoder of
+    volumes takes: 1, or 3 for sequences of a slide's tiles in colour.
     """
 
     Options: ClassVar[type[EncoderOptions]] = EncoderOptions
@@ -93,6 +94,7 @@ class Encoder(ABC):
     settings: dict[str, Any]
     interpolation: str = "bicubic"
     stages: tuple[str, ...] = ()
+    channels: int = 1
 
     @classmethod
     @abstractmethod
@@ -121,7 +123,8 @@ class Encoder(ABC):
     def encode(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         """Latents (n, dim) float32 of n instances; n = 0 gives (0, dim).
 
-        2D: uint8 (n, h, w, 3) RGB. Volume: float32 (n, d, h, w) scaled to [0, 1] by the intensity window.
+        2D: uint8 (n, h, w, 3) RGB. Volume: float32 (n, d, h, w) scaled to [0, 1] by the intensity window; with three
+        `channels` (n, d, h, w, 3).
         ValueError for another type or shape, NotFiniteError where a latent is NaN or infinite.
         """
         self._check(pixels)
@@ -171,7 +174,9 @@ class Encoder(ABC):
 
     def _check(self, pixels: NDArray[Any]) -> None:
         if self.kinds & VOLUME:
-            good, wanted = pixels.ndim == 4 and pixels.dtype == np.float32, "float32 (n, d, h, w)"
+            tail = (3,) if self.channels == 3 else ()
+            good = pixels.dtype == np.float32 and pixels.ndim == 4 + len(tail) and pixels.shape[4:] == tail
+            wanted = f"float32 (n, d, h, w{', 3' if tail else ''})"
         else:
             good = pixels.ndim == 4 and pixels.shape[-1] == 3 and pixels.dtype == np.uint8
             wanted = "uint8 (n, h, w, 3)"

@@ -51,7 +51,13 @@ class NetworkEncoder(Encoder):
         self.device = usable_device(device)
         self.precision = resolve_precision(options.precision, self.device)
         self.model = model.eval().requires_grad_(False).to(self.device)
+        if self.precision == "bfloat16":
+            narrow_weights(self.model)
         self.compiled = torch.compile(self.model) if options.compile else None
+
+    def arithmetic(self) -> torch.autocast:
+        """Within it, the network computes in its precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def prepare(self, pixels: Tensor) -> Tensor:
         """Pixels as `encode` takes them, on the device, to the network's float32 input."""
@@ -97,7 +103,7 @@ class NetworkEncoder(Encoder):
             with torch.inference_mode(), _deterministic():
                 # From pinned memory the copy runs beside what the GPU does already; anything else waits for it.
                 batch = self.prepare(torch.from_numpy(pixels).to(self.device, non_blocking=True))
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                with self.arithmetic():
                     latents, found = self.forward_stages(batch, list(maps)) if maps else (self.forward(batch), {})
                 tensors = [latents.float(), *(pooled(found[stage], size) for stage, size in maps.items())]
                 arrays = _fetched(tensors)
@@ -111,6 +117,16 @@ class NetworkEncoder(Encoder):
             return Encoded(latents, dict(zip(maps, rest, strict=True)))
 
         return wait
+
+
+def narrow_weights(model: nn.Module) -> None:
+    """Turn the weights of convolutions and linear layers into bfloat16 once, as autocast would at every call: to the
+    bit the same. Of classes of these layers that compute something of their own from their weights none is touched."""
+    layers = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+    for module in model.modules():
+        if type(module) in layers:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def pooled(maps: Tensor, size: Size | None) -> Tensor:

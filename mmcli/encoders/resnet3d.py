@@ -12,6 +12,7 @@ convolution with BatchNorm. Med3D's 10 and 50 have B, its 18 and 34 have A.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn import functional as F
 
 from mmcli.encoders.base import VOLUME, EncoderRequest
 from mmcli.encoders.network import NetworkEncoder, NetworkOptions, random_or_refuse, seeded
-from mmcli.encoders.weights import Comparison, compare, fit, read_weights
+from mmcli.encoders.weights import Comparison, Weights, compare, fit, read_weights, strip_prefixes
 from mmcli.errors import RequestError
 from mmcli.fields import fill_options
 
@@ -80,36 +81,41 @@ class Block(nn.Module):
 
 
 class ResNet3d(nn.Module):
-    """(n, 1, d, h, w) to (n, dim); `maps` gives the four layers' maps.
+    """(n, channels, d, h, w) to (n, dim); `maps` gives the four layers' maps.
 
     `stem_z_stride` 1 keeps the frames of thick-slice volumes through the stem's convolution; `dilated` False halves the
     resolution in layers 3 and 4 instead of dilating. Neither changes a parameter's name or shape.
     """
 
     def __init__(
-        self, depth: int, shortcut: Shortcut | None = None, stem_z_stride: int = 2, dilated: bool = True
+        self,
+        depth: int,
+        shortcut: Shortcut | None = None,
+        stem_z_stride: int = 2,
+        dilated: bool = True,
+        channels: int = 1,
     ) -> None:
         super().__init__()
         blocks, bottleneck, default = DEPTHS[depth]
         self.shortcut: Shortcut = shortcut or default
         self.dim = 2048 if bottleneck else 512
-        self.conv1 = nn.Conv3d(1, 64, 7, (stem_z_stride, 2, 2), padding=3, bias=False)
+        self.conv1 = nn.Conv3d(channels, 64, 7, (stem_z_stride, 2, 2), padding=3, bias=False)
         self.bn1 = nn.BatchNorm3d(64)
         self.maxpool = nn.MaxPool3d(3, 2, padding=1)
         steps = ((1, 1), (2, 1), (1, 2), (1, 4)) if dilated else ((1, 1), (2, 1), (2, 1), (2, 1))
-        channels = 64
+        width_in = 64
         for index, (count, (stride, dilation)) in enumerate(zip(blocks, steps, strict=True)):
             width = 64 << index
             out = 4 * width if bottleneck else width
             layer = [
                 Block(
-                    channels if i == 0 else out, width, stride if i == 0 else 1, dilation, bottleneck,
-                    self._downsample(channels, out, stride) if i == 0 else None,
+                    width_in if i == 0 else out, width, stride if i == 0 else 1, dilation, bottleneck,
+                    self._downsample(width_in, out, stride) if i == 0 else None,
                 )
                 for i in range(count)
             ]  # fmt: skip
             setattr(self, f"layer{index + 1}", nn.Sequential(*layer))
-            channels = out
+            width_in = out
         for module in self.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -146,6 +152,11 @@ class ResNet3dOptions(NetworkOptions):
     dilated: bool = Field(
         True, description="Dilate in layers 3 and 4 as MedicalNet does; false halves the resolution instead (MHD-Net)."
     )
+    channels: Literal["1", "3"] = Field(
+        "1",
+        description="Of a sequence of a slide's tiles: 1 = luminance, as MedicalNet's weights take it; 3 = RGB. "
+        "Weights of one channel are then repeated over the three and divided by 3: grey tiles give the same maps.",
+    )
 
 
 class ResNet3dEncoder(NetworkEncoder):
@@ -153,7 +164,8 @@ class ResNet3dEncoder(NetworkEncoder):
 
     Each instance is normalised by the mean and standard deviation of its voxels above its own minimum (Med3D: the
     non-zero region, of volumes whose background is 0), all voxels by the same line. Med3D then fills the background
-    with noise; here it keeps its value, so that a volume has one latent. A constant instance becomes zeros.
+    with noise; here it keeps its value, so that a volume has one latent. A constant instance becomes zeros. Sequences
+    of a slide's tiles are instances like these; with `channels` 3 their three colours are normalised by one line.
     """
 
     Options = ResNet3dOptions
@@ -174,7 +186,8 @@ class ResNet3dEncoder(NetworkEncoder):
         self.weights_sha256 = weights.sha256 if weights else random_or_refuse(request, "e.g. MedicalNet's")
         shortcut: Shortcut = DEPTHS[depth][2] if options.shortcut == "default" else options.shortcut
         stride = int(options.stem_z_stride)
-        model = seeded(lambda: ResNet3d(depth, shortcut, stride, options.dilated), request.seed)
+        self.channels = int(options.channels)
+        model = seeded(lambda: ResNet3d(depth, shortcut, stride, options.dilated, self.channels), request.seed)
         self.dim = model.dim
         self.settings = {
             "architecture": request.name,
@@ -184,13 +197,25 @@ class ResNet3dEncoder(NetworkEncoder):
             "normalisation": "z-score of the voxels above the instance's minimum",
             "pool": "avg",
         }
+        if self.channels != 1:
+            self.settings["channels"] = self.channels
         if weights:
+            weights = self._in_colour(weights, model)
             share = fit(model, weights, encoder=request.name, partial=options.partial, likely=_likely(depth, shortcut))
             if share["loaded"] < share["of"]:
                 self.settings["partial"] = {**share, "seed": request.seed}
         self.place(model, request.device, options)
         self.settings |= {"precision": self.precision, **({"compile": True} if options.compile else {})}
         return self
+
+    def _in_colour(self, weights: Weights, model: ResNet3d) -> Weights:
+        """Weights whose first convolution takes one channel, for a network that takes three."""
+        tensors = strip_prefixes(weights.tensors, set(model.state_dict()))
+        first = tensors.get("conv1.weight")
+        if self.channels == 1 or first is None or first.ndim != 5 or first.shape[1] != 1:
+            return weights
+        self.settings["inflated"] = "conv1.weight: 1 channel repeated over 3, divided by 3"
+        return replace(weights, tensors=tensors | {"conv1.weight": first.repeat(1, 3, 1, 1, 1) / 3})
 
     @classmethod
     def about(cls, name: str) -> dict[str, Any]:
@@ -206,16 +231,18 @@ class ResNet3dEncoder(NetworkEncoder):
         return maps[-1].mean(dim=(2, 3, 4)), {s: maps[self.stages.index(s)] for s in stages}
 
     def prepare(self, pixels: Tensor) -> Tensor:
-        if min(pixels.shape[1:]) < SMALLEST:
-            size = " x ".join(map(str, pixels.shape[1:]))
+        if min(pixels.shape[1:4]) < SMALLEST:
+            size = " x ".join(map(str, pixels.shape[1:4]))
             raise RequestError(
-                f"encoder {self.name} takes crops of at least 16 voxels a side, not {size}; enlarge --crop"
+                f"encoder {self.name} takes crops of at least 16 voxels a side, not {size}; enlarge --crop "
+                "(of tiles in sequences --sequence and --tile-px)"
             )
-        return torch.stack([normalise(volume) for volume in pixels])[:, None]
+        instances = torch.stack([normalise(volume) for volume in pixels])
+        return instances[:, None] if self.channels == 1 else instances.permute(0, 4, 1, 2, 3)
 
 
 def normalise(volume: Tensor) -> Tensor:
-    """z-score of a (d, h, w) instance over its voxels above its minimum (population standard deviation)."""
+    """z-score of a (d, h, w) or (d, h, w, 3) instance over its voxels above its minimum (population's sd)."""
     body = volume[volume > volume.min()].double()
     if body.numel() == 0 or not bool(body.std(correction=0) > 0):
         return volume - volume.max()  # constant instance or body: zeros there; NaN stays NaN and is reported

@@ -8,15 +8,16 @@ from typing import Any
 
 from mmcli.encoders.base import Encoder, Maps
 from mmcli.errors import RequestError
+from mmcli.readers.malloc import keep_freed_memory
 from mmcli.settings import ExtractSettings
 from mmcli.stages.common import open_stores, patients_digest
-from mmcli.stages.encode.names import check_names, load, maps_of, prepared, weights_digest
+from mmcli.stages.encode.names import check_names, load, maps_of, prepared, stacked_of, weights_digest
 from mmcli.stages.encode.pipeline import Pass
 from mmcli.stages.encode.reuse import take_over
 from mmcli.stages.encode.stopping import Stop
 from mmcli.stages.machine import cores
 from mmcli.stages.outcome import Outcome
-from mmcli.stages.pixels import Pixels
+from mmcli.stages.pixels import Pixels, Stacked
 from mmcli.stages.spooled import Shard, closing, finished, modality_rows, spool
 from mmcli.store import BagMeta, JoinedBag, Store, write_store
 
@@ -49,11 +50,12 @@ def run(settings: ExtractSettings) -> Outcome:
         root = (settings.root or Path(stores.files[0].root)).resolve()
         # All before the first patient: a wrong name or file is told now, not after hours.
         loaded = {name: load(name, bag, settings) for name, bag in bags.items()}
-        shapes = {name: Pixels(bag, root).shape for name, bag in bags.items()}
-        maps = {name: maps_of(name, encoder, settings, shapes[name]) for name, encoder in loaded.items()}
+        seen = {name: Pixels(bags[name], root, stacked=stacked_of(bags[name], loaded[name])) for name in bags}
+        maps = {name: maps_of(name, encoder, settings, seen[name].shape) for name, encoder in loaded.items()}
         if settings.dry_run:
-            instances = sum(int(bag.offsets[-1]) for bag in bags.values())
+            instances = sum(int(pixels.counts.sum()) for pixels in seen.values())
             return Outcome(f"would encode {instances} instances of {len(stores.patients)} patients and write {out}")
+        keep_freed_memory(large=True)
         ids = stores.patients.ids
         passes = _passes(bags, loaded, maps, root, settings)
         metas = {name: _meta(work, name) for work in passes for name in work.encoders}
@@ -87,20 +89,24 @@ def _passes(
     root: Path,
     settings: ExtractSettings,
 ) -> list[Pass]:
-    """One pass over the pixels of each prepared modality, in the order in which they are first named."""
-    families: dict[str, list[str]] = {}
-    for name in bags:
-        families.setdefault(name.split("@")[0], []).append(name)
+    """One pass over the pixels of each prepared modality, in the order in which they are first named; sequences of
+    its tiles are a pass of their own."""
+    families: dict[tuple[str, Stacked | None], list[str]] = {}
+    for name, bag in bags.items():
+        families.setdefault((name.split("@")[0], stacked_of(bag, loaded[name])), []).append(name)
     return [
         Pass(family, bags[names[0]], {n: loaded[n] for n in names}, {n: maps[n] for n in names},
-             Pixels(bags[names[0]], root, cores(settings.workers) + 1), settings)
-        for family, names in families.items()
+             Pixels(bags[names[0]], root, cores(settings.workers) + 1, stacked), settings)
+        for (family, stacked), names in families.items()
     ]  # fmt: skip
 
 
 def _meta(work: Pass, name: str) -> BagMeta:
     encoder, bag = work.encoders[name], work.bag
     made: dict[str, Any] = {"prepared": bag.meta.settings, "encoder": encoder.settings, "batch": work.size}
+    if work.pixels.stacked:
+        stacked = work.pixels.stacked
+        made["sequence"] = {"length": stacked.length, "pixels": "luminance" if stacked.channels == 1 else "rgb"}
     if work.maps[name]:
         made["maps"] = {stage: list(size) if size else None for stage, size in work.maps[name].items()}
     return BagMeta(bag.meta.kind, encoder.name, encoder.weights_sha256, made, list(bag.meta.coords))

@@ -21,7 +21,8 @@ from mmcli.store import (
 )
 from mmcli.store import verify as verify_store
 from mmcli.store.hdf5 import Rows
-from mmcli.store.parts import ROLES, Table, in_order
+from mmcli.store.parts import MAP_AXES, MAPS, ROLES, Table, in_order
+from mmcli.store.read import Bag
 
 MANY_COLUMNS = 40
 
@@ -55,6 +56,7 @@ def info(paths: list[Path]) -> Outcome:
                 failed = f", {int(bag.failed.sum())} failed" if bag.failed.any() else ""
                 what = f"{bag.meta.kind}, {encoder}, {int(bag.offsets[-1])} instances{failed}"
                 rows.append({"holds": f"{head}modality {bag.name}", "count": int(bag.present.sum()), "what": what})
+                rows += _map_rows(head, bag)
             for name, table in store.tables.items():
                 cells = table.observed[table.present]
                 what = f"table, {len(table.columns)} columns, {cells.mean() if cells.size else 0:.1%} observed"
@@ -63,6 +65,17 @@ def info(paths: list[Path]) -> Outcome:
                 rows.append({"holds": f"{head}table {name}", "count": int(table.present.sum()), "what": what})
                 rows += _column_rows(head, name, table)
     return Outcome("", {}, rows)
+
+
+def _map_rows(head: str, bag: Bag) -> list[dict[str, Any]]:
+    """The maps that a modality's encoder gave beside its latents."""
+    rows = []
+    for name, array in bag.arrays.items():
+        if name.startswith(MAPS):
+            shape = " x ".join(map(str, array.shape[1:]))
+            what = f"map {shape} ({', '.join(MAP_AXES)}) of an instance, {array.dtype}"
+            rows.append({"holds": f"{head}  {bag.name}/{name}", "count": int(bag.present.sum()), "what": what})
+    return rows
 
 
 def _column_rows(head: str, name: str, table: Table) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from mmcli.encoders import load_encoder
+from mmcli.readers.malloc import keep_freed_memory
 from mmcli.settings import ExtractSettings, PreprocessSettings
 from mmcli.stages import extract, preprocess
 from mmcli.stages.encode.batches import batches
@@ -78,7 +79,7 @@ def forward(encoder: Any, tensors: list[torch.Tensor]) -> None:
     """The bare side."""
     with torch.inference_mode():
         for tensor in tensors:
-            with torch.autocast(encoder.device.type, torch.bfloat16, enabled=encoder.precision == "bfloat16"):
+            with encoder.arithmetic():
                 latents = encoder.forward(tensor)
             latents.float().cpu()
 
@@ -135,6 +136,8 @@ def speed(arguments: argparse.Namespace, folder: Path) -> None:
     threads = arguments.workers or len(os.sched_getaffinity(0))
     print(f"{slides} slides of {each} tiles of {arguments.tile_px} px; {threads} threads, batch {arguments.batch}")
     Pass.run = timed_run  # type: ignore[method-assign]
+    if not arguments.plain_malloc:
+        keep_freed_memory(large=True)  # for both sides: extract does so for its process
     for precision in arguments.precision.split(","):
         compare(store_path, precision, threads, arguments)
 
@@ -176,6 +179,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="float32,bfloat16")
+    parser.add_argument("--plain-malloc", action="store_true", help="let the first bare round have glibc's own limits")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (memory if arguments.memory else speed)(arguments, Path(folder))

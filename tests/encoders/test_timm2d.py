@@ -159,6 +159,30 @@ def test_bfloat16_is_near_and_recorded() -> None:
     assert auto.settings["precision"] == ("bfloat16" if cpu_has_bfloat16() else "float32")
 
 
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+def test_bfloat16_weights_are_what_autocast_makes_of_them(name: str) -> None:
+    single: Any = load_encoder(name, random_weights=True)
+    half: Any = load_encoder(name, random_weights=True, options={"precision": "bfloat16"})
+    assert any(p.dtype == torch.bfloat16 for p in half.model.parameters())
+    assert all(p.dtype == torch.float32 for p in single.model.parameters())
+    batch = single.prepare(torch.from_numpy(pictures(3, *single.input_size)))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(single.model(batch), half.model(batch))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_normalised_as_by_timm_itself(count: int) -> None:
+    """Image by image ToTensor and Normalize of timm's own transform, to the bit; laid out as channels_last."""
+    encoder: Any = load_encoder("resnet10t", random_weights=True)
+    images = pictures(count, *encoder.input_size)
+    batch = encoder.prepare(torch.from_numpy(images))
+    mean, std = (torch.tensor(encoder.settings[key]).view(3, 1, 1) for key in ("mean", "std"))
+    for image, found in zip(images, batch, strict=True):
+        plain = torch.from_numpy(image).permute(2, 0, 1).float().div(255).sub(mean).div(std)
+        assert torch.equal(found, plain)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("flags : fpu avx2 avx512_bf16\n", True), ("flags : fpu amx_bf16\n", True), ("Features : fp asimd bf16\n", True),

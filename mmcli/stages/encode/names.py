@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from mmcli.encoders import load_encoder
-from mmcli.encoders.base import TWO_D, Encoder, Maps, Size
+from mmcli.encoders.base import TWO_D, VOLUME, Encoder, Maps, Size
 from mmcli.errors import RequestError
 from mmcli.files import sha256_file
 from mmcli.registry import did_you_mean
 from mmcli.settings import ExtractSettings
 from mmcli.stages.machine import choose_device, cores
+from mmcli.stages.pixels import Stacked
 from mmcli.store import JoinedBag, Stores
 
 _NAME = re.compile(r"[^@/]+(@[A-Za-z0-9][A-Za-z0-9_.+-]*)?")
@@ -81,12 +82,31 @@ def load(name: str, bag: JoinedBag, settings: ExtractSettings) -> Encoder:
         device=str(choose_device(settings.device)),
         threads=cores(settings.workers),
     )
-    if bag.meta.kind not in encoder.kinds:
+    reads = f"--encoder {name}={encoder.name}: it reads {' and '.join(sorted(encoder.kinds))}, {name} is a"
+    if _as_sequences(bag, encoder):
+        if not bag.meta.settings.get("sequence"):
+            family = name.split("@")[0]
+            raise RequestError(
+                f"{reads} slide of single tiles; for tiles in sequences: mmcli preprocess --sequence {family}=24"
+            )
+    elif bag.meta.kind not in encoder.kinds:
+        raise RequestError(f"{reads} {bag.meta.kind}")
+    elif encoder.channels != 1 and encoder.kinds & VOLUME:
         raise RequestError(
-            f"--encoder {name}={encoder.name}: it reads {' and '.join(sorted(encoder.kinds))}, "
-            f"{name} is a {bag.meta.kind}"
+            f"--set {name}.channels={encoder.channels}: {name} is a {bag.meta.kind} of one channel; leave it out"
         )
     return encoder
+
+
+def _as_sequences(bag: JoinedBag, encoder: Encoder) -> bool:
+    return bag.meta.kind == "slide" and "slide" not in encoder.kinds and bool(encoder.kinds & VOLUME)
+
+
+def stacked_of(bag: JoinedBag, encoder: Encoder) -> Stacked | None:
+    """How an encoder of volumes sees a slide's tiles; None where instances are what they are."""
+    if not _as_sequences(bag, encoder):
+        return None
+    return Stacked(int(bag.meta.settings["sequence"]), encoder.channels)
 
 
 def maps_of(name: str, encoder: Encoder, settings: ExtractSettings, shape: tuple[int, ...]) -> Maps:

@@ -50,7 +50,7 @@ class Pass:
     @property
     def size(self) -> int:
         """Instances in one call."""
-        volume = int(np.prod(self.pixels.shape)) * 4 if self.bag.meta.kind == "volume" else 0
+        volume = int(np.prod(self.pixels.shape)) * 4 if self.pixels.dtype == np.float32 else 0
         return batch_size(self.settings.batch, volume)
 
     def run(self, opened: Spool, shard: Shard, stop: Stop) -> None:
@@ -64,7 +64,7 @@ class Pass:
 
     def _note_absent(self, opened: Spool, shard: Shard) -> None:
         """Who has nothing to encode."""
-        bag, counts = self.bag, np.diff(self.bag.offsets)
+        bag, counts = self.bag, self.pixels.counts
         for name, encoder in self.encoders.items():
             for patient in range(len(bag.present)):
                 if patient not in shard or (name, patient) in opened:
@@ -84,7 +84,7 @@ class _Run:
     def __init__(self, work: Pass, opened: Spool, shard: Shard, stop: Stop) -> None:
         self.work, self.opened, self.stop = work, opened, stop
         bag = work.bag
-        self.counts = np.diff(bag.offsets)
+        self.counts = work.pixels.counts
         self.patients = [
             i for i in range(len(bag.present)) if i in shard and bag.present[i] and not bag.failed[i] and self.counts[i]
         ]
@@ -204,18 +204,19 @@ class _Run:
 
     def _log(self, key: Key) -> None:
         name, patient = key
-        bag, hand = self.work.bag, self.in_hand.pop(key)
-        sources, local = sources_of(bag, patient)
+        pixels, hand = self.work.pixels, self.in_hand.pop(key)
+        sources, local = sources_of(pixels, patient)
         stages = self.work.maps.get(name, {})
         self.opened.add(name, patient, Instances(
-            int(self.counts[patient]), np.concatenate(hand.latents), bag.rows("coords", patient), None, local, sources,
+            int(self.counts[patient]), np.concatenate(hand.latents), pixels.rows("coords", patient), None, local,
+            sources,
             np.concatenate(hand.digests) if hand.digests else None,
             {stage: np.concatenate([maps[stage] for maps in hand.maps]) for stage in stages},
         ))  # fmt: skip
 
     def _log_failed(self, key: Key) -> None:
         self.in_hand.pop(key, None)
-        sources, _ = sources_of(self.work.bag, key[1])
+        sources, _ = sources_of(self.work.pixels, key[1])
         self.opened.add_failed(*key, self.failed[key], sources)
 
 
@@ -237,8 +238,8 @@ def narrowed(values: NDArray[np.float32], dtype: np.dtype[Any], encoder: Encoder
     return narrow
 
 
-def sources_of(bag: JoinedBag, patient: int) -> tuple[tuple[Source, ...], NDArray[np.int32]]:
+def sources_of(pixels: Pixels, patient: int) -> tuple[tuple[Source, ...], NDArray[np.int32]]:
     """A patient's sources in the order of their numbers, and each instance's own number among them."""
-    used, local = np.unique(bag.rows("source", patient), return_inverse=True)
-    piece = bag.pieces[bag.where[patient, 0]]
+    used, local = np.unique(pixels.rows("source", patient), return_inverse=True)
+    piece = pixels.bag.pieces[pixels.bag.where[patient, 0]]
     return tuple(piece.sources[i] for i in used.tolist()), local.astype(np.int32)

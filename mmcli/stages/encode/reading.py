@@ -60,7 +60,7 @@ class Reader:
         self.pixels, self._failed, self._pinned = pixels, failed, pinned
         shape = pixels.shape
         self._by_form = {form_of(encoder, shape): encoder for encoder in encoders}
-        self._dtype = np.dtype(np.float32) if pixels.bag.meta.kind == "volume" else np.dtype(np.uint8)
+        self._dtype = pixels.dtype
 
     def form(self, encoder: Encoder) -> Form:
         """The key of an encoder's pixels."""

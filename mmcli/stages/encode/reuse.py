@@ -69,8 +69,8 @@ def _taken(bag: Bag, row: int, work: Pass, patient: int) -> Instances | None:
     """The older store's bag of a patient with the sources that it has now; None where something else was encoded."""
     if not bag.present[row] or bag.failed[row] or "source" not in bag.arrays:
         return None
-    sources, local = sources_of(work.bag, patient)
-    coords = work.bag.rows("coords", patient)
+    sources, local = sources_of(work.pixels, patient)
+    coords = work.pixels.rows("coords", patient)
     used, old_local = np.unique(bag.rows("source", row), return_inverse=True)
     if [bag.sources[i].fingerprint for i in used.tolist()] != [source.fingerprint for source in sources]:
         return None

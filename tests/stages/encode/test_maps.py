@@ -110,3 +110,9 @@ def test_wrong_maps(crops: Path, tmp_path: Path, maps: dict[str, str], message: 
 def test_statistics_give_no_maps(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"encoder intensity-statistics has no stage 'layer1' \(it gives no maps"):
         encode(prepared, tmp_path / "f.h5", {"ct": "intensity-statistics"}, maps={"ct": "layer1"})
+
+
+def test_store_info_lists_them(mapped: Path) -> None:
+    rows = {row["holds"]: row for row in store_stage.info([sorted(mapped.glob("f.shard*.h5"))[0]]).rows}
+    assert rows["  ct/maps/layer1"]["what"] == "map 64 x 6 x 4 x 4 (c, t, h, w) of an instance, float16"
+    assert rows["  ct/maps/layer4"]["count"] == rows["modality ct"]["count"]

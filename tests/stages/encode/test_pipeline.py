@@ -6,6 +6,7 @@ import itertools
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,12 +18,14 @@ import pytest
 import torch
 from PIL import Image
 
+from mmcli.encoders.network import NetworkEncoder
 from mmcli.encoders.timm_shim import import_timm
 from mmcli.errors import UnreadableError
 from mmcli.readers.slide import Slide
 from mmcli.settings import ExtractSettings
 from mmcli.stages import extract
 from mmcli.stages.encode import pipeline
+from mmcli.stages.pixels import Pixels
 from mmcli.store import Store, Stores, spool_folder, verify
 
 
@@ -231,6 +234,35 @@ def test_pictures_equal_a_plain_loop_over_timm(pictures: Path, tmp_path: Path) -
         for i, patient in enumerate(joined.patients.ids):
             rows = joined.bag("us").rows("features", i)
             np.testing.assert_allclose(rows, plain.get(patient, np.empty((0, 512))), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_are_the_threads_that_read_and_those_that_compute(
+    pictures: Path, tmp_path: Path, monkeypatch: Any, workers: int
+) -> None:
+    real, readers, computing = Pixels._picture, set(), set()
+
+    def picture(self: Pixels, where: Any, row: int) -> Any:
+        readers.add(threading.get_ident())
+        time.sleep(0.01)
+        return real(self, where, row)
+
+    forward = NetworkEncoder.forward
+
+    def watched(self: NetworkEncoder, batch: torch.Tensor) -> torch.Tensor:
+        computing.add((threading.get_ident(), torch.get_num_threads()))
+        return forward(self, batch)
+
+    monkeypatch.setattr(Pixels, "_picture", picture)
+    monkeypatch.setattr(NetworkEncoder, "forward", watched)
+    before = torch.get_num_threads()
+    try:
+        given = {"random_weights": True, "batch": 2, "workers": workers}
+        encode(pictures, tmp_path / "f.h5", {"us": "resnet10t"}, **given)
+    finally:
+        torch.set_num_threads(before)
+    assert len(readers) == workers and threading.get_ident() not in readers
+    assert computing == {(threading.get_ident(), workers)}
 
 
 def test_pictures_of_their_own_sizes_as_they_are(pictures: Path, tmp_path: Path) -> None:
