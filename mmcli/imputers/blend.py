@@ -1,4 +1,4 @@
-"""`blend`: the default. A Gaussian copula and, on what it completes, a forest a column."""
+"""`blend`: the default. A Gaussian copula, forests on what it completes, and a chained ridge beside them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from pydantic import Field
 
 from mmcli.imputers.copula import CopulaImputer, CopulaSettings
 from mmcli.imputers.gaussian import conditional, fit_correlation, precision, predict_each
-from mmcli.imputers.imputer import Answer, Floats, ImputerSettings
+from mmcli.imputers.imputer import Answer, Floats, Imputer, ImputerSettings
+from mmcli.imputers.mice import MiceImputer, MiceSettings
 from mmcli.imputers.predictive import points
 from mmcli.imputers.selection import fit_slopes
 from mmcli.imputers.trees import Forest, grow, join
 
 FOLDS = 5
 FORESTS = ("forests", "numbers")
+CHAIN = "chain-"
+# How far forest and ridge of the number itself move the answer from the distribution towards their mean.
+PULL = {"mean": 0.5, "median": 0.2}
 
 
 class BlendSettings(CopulaSettings):
@@ -32,7 +36,8 @@ class BlendSettings(CopulaSettings):
 
 
 class BlendImputer(CopulaImputer):
-    """The mean of two predictions of a hole's normal score, and an honest spread around it.
+    """The mean of two predictions of a hole's normal score, an honest spread around it, and for point answers two
+    predictions of the number itself.
 
     1. A Gaussian copula (see `copula`) gives the score's conditional mean and sd.
     2. Extremely randomised trees predict the score from the patient's row as the copula completes it, its own
@@ -46,10 +51,11 @@ class BlendImputer(CopulaImputer):
        that (see `mmcli.imputers.selection`, and its assumption; --set selection=false leaves it out).
 
     Answer "mean" of a number is half the mean without the outer tenth of that distribution on both sides (with a few
-    hundred patients the far tail is a guess that costs more than it brings), and half the prediction of a second
-    forest that was grown on the number itself. "median" and "draw" are of the distribution alone; the holes of one
-    patient are drawn with the copula's correlations. Draws reflect the spread of held-out errors, not an own
-    uncertainty of the coefficients.
+    hundred patients the far tail is a guess that costs more than it brings), a quarter the prediction of a second
+    forest that was grown on the number itself, and a quarter that of `mice`, whose chained ridge sees what is linear in
+    the numbers and not in their scores. "median" is the distribution's, moved two fifths as far as its mean is. "draw"
+    is of the distribution alone; the holes of one patient are drawn with the copula's correlations. Draws reflect the
+    spread of held-out errors, not an own uncertainty of the coefficients.
     """
 
     name: ClassVar[str] = "blend"
@@ -68,6 +74,7 @@ class BlendImputer(CopulaImputer):
         self.ratio = np.ones(d)
         self.forests: dict[int, Forest] = {}
         self.numbers: dict[int, Forest] = {}
+        self.chain: Imputer | None = None
         if n < 2 * FOLDS or not d:
             return
         hidden = self._hide_again(table, rng)
@@ -82,6 +89,9 @@ class BlendImputer(CopulaImputer):
                 self.numbers[v.column], _ = self._grow(features, number[:, None], self.fold[rows], rng)
             blended = (features[:, v.span] + predicted) / 2
             self.ratio[v.span] = ((target - blended) ** 2).mean(0) / variance[part, rows][:, v.span].mean(0)
+        if self.numbers:
+            own = self.settings.model_dump(include={"min_observed", "max_levels"})
+            self.chain = MiceImputer(MiceSettings.model_validate(own)).fit(values, self.columns, seed=self.seed)
         if self.settings.selection:
             self.slopes = fit_slopes(self.scores, table, mean_each, variance_each)
 
@@ -135,14 +145,15 @@ class BlendImputer(CopulaImputer):
 
     def _points(self, values: Floats, answer: Answer) -> dict[int, Floats]:
         cells = super()._points(values, answer)
-        if answer == "mean":
+        if self.chain is not None:
             mean, sd, _ = self._predict(values)
-            plain = points(self.scores, mean, sd, np.zeros_like(self.slopes), answer, self.trim)
+            plain = points(self.scores, mean, sd, np.zeros_like(self.slopes), "mean", self.trim)
             completed, _, _ = super()._predict(values)
+            chained = self.chain.transform(values, [""] * len(values))[0]
             for column, forest in self.numbers.items():
                 number = forest.predict(completed)[:, 0] * self.marginals.sd[column] + self.marginals.mean[column]
-                # The forest knows nothing of the selection: it takes part in what that changes.
-                cells[column] = (cells[column] + number + cells[column] - plain[column]) / 2
+                # Forest and ridge know nothing of the selection: they are held against the distribution without it.
+                cells[column] = cells[column] + PULL[answer] * ((number + chained[:, column]) / 2 - plain[column])
         return cells
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -152,6 +163,8 @@ class BlendImputer(CopulaImputer):
             arrays[name] = np.array(list(own), np.int64)
             for column, forest in own.items():
                 arrays |= forest.arrays(f"{name}{column}")
+        if self.chain is not None:
+            arrays |= {CHAIN + name: array for name, array in self.chain.state().items()}
         return arrays
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -159,3 +172,5 @@ class BlendImputer(CopulaImputer):
         self.ratio = arrays["ratio"]
         for name in FORESTS:
             setattr(self, name, {int(c): Forest.from_arrays(f"{name}{c}", arrays) for c in arrays[name]})
+        state = {name.removeprefix(CHAIN): array for name, array in arrays.items() if name.startswith(CHAIN)}
+        self.chain = MiceImputer.from_state(state) if self.numbers else None

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mmcli.errors import DamagedError
 from mmcli.imputers import make_imputer
+from mmcli.imputers.blend import BlendImputer
 from mmcli.imputers.imputer import Columns
 from mmcli.imputers.scores import Scores
 
@@ -37,20 +39,52 @@ def test_it_is_the_mean_of_copula_and_forest():
     np.testing.assert_allclose(own_sd, sd * np.sqrt(imputer.ratio))
 
 
-def test_answer_mean_is_half_the_forest_of_the_numbers():
+@pytest.mark.parametrize("answer,pull", [("mean", 0.5), ("median", 0.2)])
+def test_forest_and_ridge_of_the_numbers_pull_the_point_answers(answer, pull):
     _, holed = curved(120, 0)
+    ids = [str(i) for i in range(120)]
     imputer = make_imputer("blend", {"trees": "10", "selection": "false"}).fit(holed, numeric(5), seed=3)
     copula = make_imputer("copula").fit(holed, numeric(5), seed=3)
-    filled = imputer.transform(holed, [str(i) for i in range(120)])[0]
+    chained = make_imputer("mice").fit(holed, numeric(5), seed=3).transform(holed, ids)[0]
+    filled = imputer.transform(holed, ids, answer=answer)[0]
     completed, _, _ = copula._predict(holed)
     mean, sd, _ = imputer._predict(holed)
     for i, j in np.argwhere(np.isnan(holed)):
+        v = imputer.scores.variables[j]
         # The middle 80 % of the predictive distribution, on a fine grid of its quantiles.
         z = mean[i, j] + sd[i, j] * stats.norm.ppf(np.linspace(0.1, 0.9, 2001))
-        middle = imputer.scores.quantile(imputer.scores.variables[j], z).mean()
+        middle = imputer.scores.quantile(v, z).mean()
+        centre = middle if answer == "mean" else imputer.scores.quantile(v, mean[i, j])
         number = imputer.numbers[j].predict(completed[[i]])[0, 0] * imputer.marginals.sd[j] + imputer.marginals.mean[j]
+        expected = centre + pull * ((number + chained[i, j]) / 2 - middle)
         low, high = np.nanmin(holed[:, j]), np.nanmax(holed[:, j])
-        np.testing.assert_allclose(filled[i, j], np.clip((middle + number) / 2, low, high), atol=0.03)
+        np.testing.assert_allclose(filled[i, j], np.clip(expected, low, high), atol=0.03)
+
+
+def test_sums_of_skewed_numbers_gain_from_what_sees_the_numbers():
+    rng = np.random.default_rng(0)
+    parts = rng.exponential(size=(600, 3)) ** 1.5
+    full = np.stack([*parts.T, parts.sum(1), parts @ [1.0, -1, 2]], 1)
+    train, test = full[:300].copy(), full[300:].copy()
+    train[rng.random(train.shape) < 0.15] = np.nan
+    holes = rng.random(test.shape) < 0.15
+    test[holes] = np.nan
+    imputer = make_imputer("blend").fit(train, numeric(5), seed=1)
+    ids = [str(i) for i in range(300)]
+    error = {}
+    for name in ("with", "without"):
+        filled = imputer.transform(test, ids)[0]
+        error[name] = np.sqrt((((filled - full[300:]) / full.std(0))[holes] ** 2).mean())
+        imputer.chain = None  # leaves the distribution of the score alone
+    assert error["with"] < 0.95 * error["without"]
+
+
+def test_a_state_without_its_ridge_is_refused():
+    _, holed = curved(60, 0)
+    state = make_imputer("blend", {"trees": "5"}).fit(holed, numeric(5)).state()
+    assert any(name.startswith("own-chain-") for name in state)
+    with pytest.raises(DamagedError):
+        BlendImputer.from_state({name: array for name, array in state.items() if "own-chain-" not in name})
 
 
 def test_better_than_the_copula_where_columns_are_not_linear():
