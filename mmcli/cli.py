@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -14,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from mmcli import __version__
-from mmcli.errors import FAULT, WRONG_REQUEST, MmcliError
+from mmcli.errors import FAULT, WRONG_REQUEST, MmcliError, UnwritableError
 from mmcli.options import command
 from mmcli.settings import SETTINGS, Settings
 
@@ -205,10 +206,17 @@ def main() -> None:
     """The console script: runs the app, turns every known error into one line and its exit code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    sys.exit(_guarded(sys.argv[1:]))
+    sys.exit(_guarded(sys.argv[1:], _leave))
 
 
-def _guarded(arguments: list[str]) -> int:
+def _leave(code: int) -> int:
+    """End now, and let nobody tidy up: HDF5 crashes at exit over a file that it could not write."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _guarded(arguments: list[str], leave: Callable[[int], int] = int) -> int:
     try:
         result = app(arguments, standalone_mode=False, prog_name="mmcli")
         return int(result or 0)
@@ -222,6 +230,8 @@ def _guarded(arguments: list[str]) -> int:
         return _say(f"{what}; the same command goes on where it was", 128 + number)
     except ClickException as error:
         return _say(_click_line(error), WRONG_REQUEST)
+    except UnwritableError as error:
+        return leave(_say(str(error), error.exit_code))
     except MmcliError as error:
         return _say(str(error), error.exit_code)
     except BrokenPipeError:

@@ -22,6 +22,10 @@ class RequestError(MmcliError):
     exit_code = WRONG_REQUEST
 
 
+class UnwritableError(RequestError):
+    """An output cannot be written: a full disk, a limit, a missing right."""
+
+
 class DamagedError(MmcliError):
     """A file of ours is damaged: truncated, of a foreign schema, or with bytes that differ from their checksum."""
 

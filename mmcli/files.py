@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmcli.errors import RequestError
+from mmcli.errors import UnwritableError
 
 _SAMPLE = 1 << 20
 
@@ -37,10 +37,16 @@ def publish(path: Path) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _TOLD.search(str(error)):
             raise  # HDF5 tells of a full disk by one of both, by when it notices
-        raise RequestError(f"{path}: cannot be written ({reason(error)}); give another --out or make room") from error
+        raise UnwritableError(
+            f"{path}: cannot be written ({reason(error)}); give another --out or make room"
+        ) from error
     finally:
         with contextlib.suppress(OSError):  # where nothing can be written, nothing was left
             temporary.unlink(missing_ok=True)
+
+
+def _unwritable(path: Path, error: BaseException) -> UnwritableError:
+    return UnwritableError(f"{path}: cannot be written ({reason(error)}); give another --out or make room")
 
 
 @contextmanager
@@ -61,7 +67,9 @@ def publish_folder(path: Path) -> Iterator[Path]:
         new.rename(final)
         sync_directory(final.parent)
     except OSError as error:
-        raise RequestError(f"{path}: cannot be written ({reason(error)}); give another --out or make room") from error
+        raise UnwritableError(
+            f"{path}: cannot be written ({reason(error)}); give another --out or make room"
+        ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
         if old.exists() and not final.exists():

@@ -46,7 +46,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         "publish_text(Path(sys.argv[1]), 'x' * 5000)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
-    assert "mmcli.errors.RequestError" in done.stderr and "cannot be written (File too large)" in done.stderr
+    assert "mmcli.errors.UnwritableError" in done.stderr and "cannot be written (File too large)" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,4 +99,19 @@ def test_a_patients_id_never_leaves_the_folder(tmp_path: Path, say: Callable, wr
     store = write_made_store(tmp_path / "f.h5", {"y": [0, 1] * 5}, {"slide": bag}, prefix="../p")
     code, _, err = say(f"store export {store} --modality slide --layout stamp --out {tmp_path}/a/b")
     assert code == 2 and "patient '../p0000' cannot be a file's name" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+
+
+def test_a_limit_that_is_reached_while_hdf5_writes_ends_with_its_line(tmp_path: Path, write_made_store: Callable) -> None:
+    store = write_made_store(tmp_path / "f.h5", {"y": [0, 1] * 5}, {"slide": [np.ones((40, 64))] * 10})
+    size = store.stat().st_size * 2 // 3
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    line = [sys.executable, "-m", "mmcli", "store", "pack", str(store), "--out", str(tmp_path / "x.h5")]
+    done = subprocess.run(line, capture_output=True, text=True, preexec_fn=limit)
+    # h5py may say of its own before what it could not close; it used to crash at exit after our line (-11)
+    assert done.returncode == 2 and "x.h5: cannot be written (" in done.stderr.splitlines()[-1]
     assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
