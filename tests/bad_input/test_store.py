@@ -102,7 +102,7 @@ def test_a_patients_id_never_leaves_the_folder(tmp_path: Path, say: Callable, wr
     assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
 
 
-def test_a_limit_that_is_reached_while_hdf5_writes_ends_with_its_line(tmp_path: Path, write_made_store: Callable) -> None:
+def test_a_limit_that_is_reached_while_hdf5_writes_is_told(tmp_path: Path, write_made_store: Callable) -> None:
     store = write_made_store(tmp_path / "f.h5", {"y": [0, 1] * 5}, {"slide": [np.ones((40, 64))] * 10})
     size = store.stat().st_size * 2 // 3
 
