@@ -20,6 +20,8 @@ METHODS = Registry(
         "logistic": "mmcli.methods.baselines:Logistic",
         "forest": "mmcli.methods.baselines:Forest",
         "boosting": "mmcli.methods.baselines:Boosting",
+        "additive": "mmcli.methods.additive:Additive",
+        "super-learner": "mmcli.methods.super_learner:SuperLearner",
         "kd": "mmcli.methods.kd:KnowledgeDistillation",
         "deep-guide": "mmcli.methods.deep_guide:DeepGuide",
     },

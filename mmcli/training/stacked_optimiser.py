@@ -39,7 +39,7 @@ def unpack(rows: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     """The parameters again, as views of a row (P,), or of several (K, P): (K, *shape)."""
     pieces = torch.split_with_sizes(rows, [aligned(shape.numel()) for shape in shapes], -1)
     pairs = zip(pieces, shapes, strict=True)
-    return [piece[..., : shape.numel()].view(*rows.shape[:-1], *shape) for piece, shape in pairs]
+    return [piece[..., : shape.numel()].view(rows.shape[:-1] + shape) for piece, shape in pairs]
 
 
 class StackedOptimiser:

@@ -244,6 +244,23 @@ def test_the_optimiser_is_torchs(wanted: Optimiser) -> None:
     assert torch.equal(stacked.flat, again.flat)
 
 
+@pytest.mark.parametrize("shapes", [[(), (3, 2)], [(17,), ()], [(1,), (), (2, 1, 9)]])
+def test_parameters_of_any_shape_are_views_of_a_row(shapes: list[tuple[int, ...]]) -> None:
+    """A scalar too: alone, and with the parts' dimension in front."""
+    torch.manual_seed(0)
+    sizes = [torch.Size(shape) for shape in shapes]
+    parts = [[torch.randn(size) for size in sizes] for _ in range(3)]
+    rows = torch.stack([pack(part) for part in parts])
+    for i, size in enumerate(sizes):
+        together = unpack(rows, sizes)[i]
+        assert together.shape == (3, *size)
+        for k in range(3):
+            alone = unpack(rows[k], sizes)[i]
+            assert torch.equal(alone, parts[k][i]) and torch.equal(together[k], parts[k][i])
+            alone += 1.0
+            assert torch.equal(together[k], parts[k][i] + 1.0)
+
+
 def settings(store: Path, out: Path, **more: Any) -> TeacherSettings:
     given: dict[str, Any] = {"set": {"epochs": "12", "patience": "3", "width": "8"}, "label": ["y"], "quiet": True}
     return TeacherSettings(**{"stores": [store], "out": out, "seeds": [0, 1], **given} | more)

@@ -1,0 +1,122 @@
+"""What is compared: for each cohort its tables of rows, and each row as a call of `mmcli train-teacher`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+OWN = ("pathological", "blood", "icd", "cell_density")
+WITH, WITHOUT = ("clinical", *OWN), ("clinical_less", *OWN)
+OMICS = ("mrna", "methylation", "mirna")
+ASSAYS = ("RNASeq2GeneNorm", "gistict", "RPPAArray", "Mutations", "miRNASeqGene")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with its options; `only` names a part of the table's modalities (default all of them)."""
+
+    label: str
+    method: str
+    options: dict[str, str] = field(default_factory=dict)
+    only: tuple[str, ...] = ()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it is fitted to convergence, so that a seed means little."""
+        return self.method in ("late", "logistic", "forest", "boosting", "super-learner")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows on the same patients, modalities, folds and seeds."""
+
+    name: str
+    title: str
+    task: str
+    folds: str
+    modalities: tuple[str, ...]
+    rows: tuple[Row, ...]
+    seeds: tuple[int, ...] = (0,)
+    bags: bool = False
+
+
+GENTLE = {"rounds": "100", "rate": "0.05", "leaves": "7", "features": "0.3", "l2": "2"}
+LATE, FOREST = Row("late", "late"), Row("forest", "forest", {"trees": "300"})
+ATTENTION = Row("attention", "attention")
+SKLEARN = (LATE, Row("logistic", "logistic"), FOREST, Row("boosting", "boosting", GENTLE))
+NETWORKS = (
+    ATTENTION, Row("early", "early"), Row("gated", "gated"), Row("low-rank-tensor", "low-rank-tensor"),
+    Row("cross-attention", "cross-attention"),
+)  # fmt: skip
+MDFN = (Row("mdfn", "mdfn"), Row("mdfn, tensor_fusion=false", "mdfn", {"tensor_fusion": "false"}))
+MDFN_PARTS = (
+    *MDFN,
+    Row("mdfn, channel_attention=false", "mdfn", {"channel_attention": "false"}),
+    Row("mdfn, auxiliary_heads=false", "mdfn", {"auxiliary_heads": "false"}),
+)
+
+
+def alone(names: tuple[str, ...]) -> tuple[Row, ...]:
+    """A logistic regression on each modality by itself."""
+    return tuple(Row(f"{name} alone", "late", {}, (name,)) for name in names)
+
+
+def hancock() -> list[Table]:
+    """Tables alone, on the published splits and by cross-validation, with and without one column; then with tissue."""
+    super_learner = Row(
+        "super-learner, equal weights", "super-learner", {"learners": "late,forest", "weights": "equal"}
+    )
+    additive = Row("additive, 3 members", "additive", {"members": "3"})
+    few = (LATE, FOREST, super_learner, ATTENTION, additive, MDFN[0])
+    tasks, splits = ("recurrence", "survival"), ("in", "out", "oropharynx")
+    found = [
+        Table(f"{split}-{task}-{name}", f"{task}, {split}", task, split, modalities, few)
+        for name, modalities in (("with", WITH), ("without", WITHOUT))
+        for split in splits
+        for task in tasks
+    ]
+    column = "primarily_metastasis"
+    for task in tasks:
+        rows = (*few, Row("logistic", "logistic"), MDFN[1], *alone(WITHOUT), *NETWORKS[1:], SKLEARN[3])
+        found.append(Table(f"cv-{task}-without", f"{task}, without {column}", task, f"cv_{task}", WITHOUT, rows))
+    for task in tasks:
+        rows = (*few[:4], *alone(WITH[:2]), *few[4:])
+        found.append(Table(f"cv-{task}-with", f"{task}, with {column}", task, f"cv_{task}", WITH, rows))
+    for task in tasks:
+        modalities = (*WITHOUT, "tissue")
+        rows = (LATE, FOREST, ATTENTION, *alone(("tissue",)), super_learner, *MDFN_PARTS)
+        found.append(Table(f"tissue-{task}-without", f"{task}, without {column}, with tissue bags", task,
+                           f"short_{task}", modalities, rows, bags=True))  # fmt: skip
+    return found
+
+
+def rosmap() -> list[Table]:
+    """The published split, five seeds, five draws of who validates."""
+    options = {"joint": "false", "modality_dropout": "0.5", "own_loss": "2"}
+    five = Row("additive, 5 members", "additive", options | {"members": "5"})
+    low_rank = Row("mdfn, low_rank=true", "mdfn", {"low_rank": "true"})
+    additive = (Row("additive", "additive", options), five)
+    rows = (*SKLEARN, *additive, *NETWORKS, *MDFN, low_rank, *alone(OMICS))
+    return [Table("published", "rosmap", "ad", "published", OMICS, rows, (0, 1, 2, 3, 4))]
+
+
+def miniacc() -> list[Table]:
+    """5-fold x 5: five assays, and with age, sex and stage."""
+    additive = Row("additive, 3 members", "additive", {"members": "3", "joint": "false"})
+    most = (LATE, FOREST, ATTENTION, additive, *MDFN, Row("logistic", "logistic"), *alone(("clinical",)))
+    return [
+        Table("cv-clinical", "five assays + age, sex, stage", "died", "cv", (*ASSAYS, "clinical"),
+              (*most, *NETWORKS[1:], SKLEARN[3])),
+        Table("cv", "five assays", "died", "cv", ASSAYS, most[:5]),
+    ]  # fmt: skip
+
+
+def musk() -> list[Table]:
+    """10-fold x 3: the bag networks (tuned on other folds of musk1 alone), and forest and regression on the bags' mean,
+    largest and smallest values."""
+    pooled = {"pool": "mean-max-min"}
+    steps = {"batch": "8", "patience": "0"}  # small steps, all epochs: few bags, and fewer that validate
+    attention = Row("attention", "attention", steps | {"epochs": "60", "width": "128", "dropout": "0.5"})
+    own = steps | {"epochs": "40", "width": "64", "dropout": "0.3"}
+    mdfn = tuple(Row(row.label, row.method, row.options | own) for row in MDFN_PARTS)
+    rows = (Row("late", "late", pooled), Row("forest", "forest", pooled | {"trees": "300"}), attention, *mdfn)
+    return [Table("cv", "bags of 166 features", "musk", "cv", ("conformations",), rows, (0,), True)]
