@@ -45,4 +45,8 @@ def latents_budget(memory: str) -> int:
 
 def peak_memory() -> int:
     """The most bytes that this process has had in memory so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):  # second choice: it begins with the peak of the process that started this one
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

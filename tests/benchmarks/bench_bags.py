@@ -41,6 +41,7 @@ from mmcli.store.parts import TRAIN, VALIDATION
 from mmcli.training.batch import Batch
 from mmcli.training.data import CohortData, PartData, data_spec, fit_preparation, fit_tasks, load_cohort
 from mmcli.training.engine import PartName, Trainer
+from mmcli.training.memory import peak_memory
 
 Ints = NDArray[np.int64]
 Batches = Callable[[Ints], Iterator[Batch]]
@@ -200,23 +201,17 @@ def compare(title: str, loop: Loop, passes: int, long: int, seeds: int, files: P
         print(f"  against opening files: {against}")
 
 
-def most_memory() -> int:
-    """The most bytes that this process has had; getrusage would tell of the process that started it."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def peak(store: Path) -> None:
     """Load and train in this process; print its peak memory."""
-    before = most_memory()
+    before = peak_memory()
     loop = Loop(store)
     loop.packed(0, 1, torch.float32)
     latents = loop.data.latents["slide"]
     size = int(latents.bag.offsets[-1]) * latents.dim * latents.bag.dtype.itemsize
     mb = 1 << 20
     print(
-        f"Peak memory: {most_memory() / mb:.0f} MB, {before / mb:.0f} MB of it before the store was opened; latents "
-        f"{size / mb:.0f} MB: {(most_memory() - before) / size:.2f} times their size"
+        f"Peak memory: {peak_memory() / mb:.0f} MB, {before / mb:.0f} MB of it before the store was opened; latents "
+        f"{size / mb:.0f} MB: {(peak_memory() - before) / size:.2f} times their size"
     )
 
 

@@ -143,13 +143,14 @@ def speed(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 CHILD = """
-import resource, sys
+import sys
 from mmcli.settings import ExtractSettings
 from mmcli.stages import extract
+from mmcli.training.memory import peak_memory
 store, out, model = sys.argv[1:]
 encoder = {"slide": model}
 extract.run(ExtractSettings(stores=[store], out=out, encoder=encoder, random_weights=True, quiet=True, batch=32))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(peak_memory() / 2**20)
 """
 
 

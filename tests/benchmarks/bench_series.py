@@ -37,13 +37,14 @@ def read(p):
     return sitk.GetArrayFromImage(reader.Execute())""",
 }
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
+from mmcli.training.memory import peak_memory
 {reader}
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory() // 1024
 start = time.perf_counter()
 array = read(sys.argv[1])
 seconds = time.perf_counter() - start
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+peak = peak_memory() // 1024 - before
 print(json.dumps([seconds, peak / 1024, array.nbytes / 2**20, float(array[::7].mean(dtype=float))]))
 """
 
