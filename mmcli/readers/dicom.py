@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 
 from mmcli.errors import UnreadableError
-from mmcli.readers.grid import LPS, Affine, VoxelGrid, check_shape, one_line
+from mmcli.readers.faults import one_line
+from mmcli.readers.grid import LPS, Affine, VoxelGrid, check_shape
 
 # pydicom tells of odd but harmless headers as warnings; what matters is checked here and raised
 warnings.filterwarnings("ignore", module=r"pydicom\..*")

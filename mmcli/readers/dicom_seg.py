@@ -18,7 +18,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 
 from mmcli.errors import UnreadableError
 from mmcli.readers.dicom import functional_groups, normal_of, numbers_of, stack_affine
-from mmcli.readers.grid import VoxelGrid, check_shape, choose_labels, one_line
+from mmcli.readers.faults import one_line
+from mmcli.readers.grid import VoxelGrid, check_shape, choose_labels
 
 PACKED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian}
 STEP_TOLERANCE = 0.05  # a plane may lie off the even stack by this share of its step

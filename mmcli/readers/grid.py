@@ -38,13 +38,6 @@ class VoxelGrid:
         return float(x), float(y), float(z)
 
 
-def one_line(error: BaseException, limit: int = 160) -> str:
-    """A foreign library's message as one short line, its file name and line numbers left out where possible."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = " ".join(lines) or type(error).__name__
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
 def check_shape(shape: tuple[int, ...]) -> None:
     """Refuse what is no volume of a sane size; `shape` may be of any number of axes."""
     if len(shape) != 3:

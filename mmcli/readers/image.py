@@ -25,7 +25,7 @@ from pydicom.pixels import apply_color_lut, pixel_array
 from mmcli.errors import UnreadableError
 from mmcli.readers.contrast import clahe
 from mmcli.readers.dicom import looks_like_dicom, read_header
-from mmcli.readers.grid import one_line
+from mmcli.readers.faults import naming, one_line
 from mmcli.readers.ultrasound import Box, Sector, find_sector, regions
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".bmp", ".gif", ".webp", ".pbm", ".pgm", ".ppm")
@@ -92,14 +92,8 @@ def read_image_as(path: Path, box: Box | None, settings: Mapping[str, Any]) -> P
 
 def read_clip(path: Path, frame: str = "first", sector: bool = False) -> Clip:
     """One frame of a picture file, and with `sector` what its ultrasound sector is found from."""
-    try:
-        if _head(path):
-            return _read_dicom(path, frame, sector)
-        return Clip(read_picture(path))
-    except UnreadableError as error:
-        raise _named(path, error) from error
-    except OSError as error:
-        raise UnreadableError(f"{path.name}: cannot be read ({one_line(error)})") from error
+    with naming(path):
+        return _read_dicom(path, frame, sector) if _head(path) else Clip(read_picture(path))
 
 
 def read_picture_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
@@ -107,7 +101,7 @@ def read_picture_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
     UnreadableError where its size is not `shape` (h, w), and where no pixel is set.
     """
-    try:
+    with naming(path):
         mask = _read_dicom(path, "first", False).image.any(axis=2) if _head(path) else _drawn(path)
         if mask.shape != shape:
             raise UnreadableError(
@@ -115,10 +109,6 @@ def read_picture_mask(path: Path, shape: tuple[int, int]) -> NDArray[np.bool_]:
             )
         if not mask.any():
             raise UnreadableError("the mask is empty: there is nothing to crop around")
-    except UnreadableError as error:
-        raise _named(path, error) from error
-    except OSError as error:
-        raise UnreadableError(f"{path.name}: cannot be read ({one_line(error)})") from error
     return mask
 
 
@@ -131,11 +121,6 @@ def _head(path: Path) -> bool:
     if not head:
         raise UnreadableError("is empty (zero bytes)")
     return looks_like_dicom(head)
-
-
-def _named(path: Path, error: UnreadableError) -> UnreadableError:
-    text = str(error)
-    return UnreadableError(text if text.startswith(path.name) else f"{path.name}: {text}")
 
 
 def _drawn(path: Path) -> NDArray[np.bool_]:

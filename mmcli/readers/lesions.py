@@ -63,7 +63,7 @@ def crop_lesion(
 ) -> NDArray[np.float32]:
     """Block (d, h, w) of voxels of `spacing` (x, y, z) mm around a lesion's middle; `blank` is put in place of what
     lies outside the lesion, None keeps it."""
-    block = crop_at(volume.array, volume.spacing, lesion.centre, spacing, size, float(volume.array.min()))
+    block = crop_at(volume.array, volume.spacing, lesion.centre, spacing, size, volume.lowest)
     if blank is not None:
         middle = tuple((n - 1) / 2 for n in lesion.mask.shape)
         padded = np.pad(lesion.mask, 1).astype(np.float32)
@@ -95,4 +95,4 @@ def crop_frames(volume: Volume, first: int, last: int, size: tuple[int, int]) ->
     pixel = max(height * y / size[0], width * x / size[1])
     centre = ((first + last) / 2, (height - 1) / 2, (width - 1) / 2)
     block = (last - first + 1, *size)
-    return crop_at(volume.array, volume.spacing, centre, (pixel, pixel, z), block, float(volume.array.min()))
+    return crop_at(volume.array, volume.spacing, centre, (pixel, pixel, z), block, volume.lowest)

@@ -26,7 +26,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from mmcli.errors import RequestError, UnreadableError
-from mmcli.readers.grid import one_line
+from mmcli.readers.faults import one_line
 from mmcli.readers.itk import to_sitk
 from mmcli.readers.spatial import moran_and_geary
 from mmcli.readers.volume import Volume

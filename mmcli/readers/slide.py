@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mmcli.errors import UnreadableError
-from mmcli.readers.grid import one_line
+from mmcli.readers.faults import one_line
 from mmcli.readers.image import read_picture
 from mmcli.readers.resample import on_white, resize
 from mmcli.readers.tiff_tiles import TileFile, open_tiles

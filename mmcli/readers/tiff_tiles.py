@@ -24,7 +24,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from mmcli.errors import UnreadableError
-from mmcli.readers.grid import one_line
+from mmcli.readers.faults import one_line
 from mmcli.readers.tile_cache import CACHE
 
 Pixels = NDArray[np.uint8]

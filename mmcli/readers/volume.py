@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,8 @@ from pydicom.dataset import FileDataset
 from mmcli.errors import UnreadableError
 from mmcli.readers.dicom import looks_like_dicom, read_header, read_series
 from mmcli.readers.dicom_seg import read_seg
-from mmcli.readers.grid import Affine, VoxelGrid, choose_labels, one_line, same_grid, to_ras
+from mmcli.readers.faults import naming, one_line
+from mmcli.readers.grid import Affine, VoxelGrid, choose_labels, same_grid, to_ras
 from mmcli.readers.itk import read_itk, resample_nearest, to_sitk
 from mmcli.readers.nifti import is_nifti, read_nifti
 from mmcli.readers.rtstruct import draw, read_contours
@@ -50,6 +52,11 @@ class Volume:
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size (x, y, z) in mm."""
         return VoxelGrid(self.array, self.affine).spacing
+
+    @cached_property
+    def lowest(self) -> float:
+        """The smallest voxel: what is put where a crop leaves the volume."""
+        return float(self.array.min())
 
     @property
     def origin(self) -> tuple[float, float, float]:
@@ -188,7 +195,7 @@ def crop_volume(
         if mask.shape != volume.array.shape:
             raise ValueError(f"mask {mask.shape} is not on the volume's grid {volume.array.shape}")
         centre = tuple((first + last) / 2 for first, last in bounding_box(mask))
-    return crop_at(volume.array, volume.spacing, centre, spacing, size, float(volume.array.min()))
+    return crop_at(volume.array, volume.spacing, centre, spacing, size, volume.lowest)
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
@@ -243,16 +250,12 @@ def _interpolate(
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Any error of a file as an UnreadableError with the file's name in front."""
-    try:
-        yield
-    except UnreadableError as error:
-        text = str(error)
-        raise UnreadableError(text if text.startswith(path.name) else f"{path.name}: {text}") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UnreadableError(f"{path.name}: its gzip stream is truncated or damaged ({one_line(error)})") from error
-    except OSError as error:
-        raise UnreadableError(f"{path.name}: cannot be read ({one_line(error)})") from error
+    """Any error of a file that may be gzipped as an UnreadableError with the file's name in front."""
+    with naming(path):
+        try:
+            yield
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise UnreadableError(f"its gzip stream is truncated or damaged ({one_line(error)})") from error
 
 
 def _read_any(path: Path) -> VoxelGrid:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmcli.encoders.base import Encoder, Maps
+from mmcli.encoders.base import Encoder
 from mmcli.errors import RequestError
 from mmcli.readers.malloc import keep_freed_memory
 from mmcli.settings import ExtractSettings
@@ -50,14 +50,12 @@ def run(settings: ExtractSettings) -> Outcome:
         root = (settings.root or Path(stores.files[0].root)).resolve()
         # All before the first patient: a wrong name or file is told now, not after hours.
         loaded = {name: load(name, bag, settings) for name, bag in bags.items()}
-        seen = {name: Pixels(bags[name], root, stacked=stacked_of(bags[name], loaded[name])) for name in bags}
-        maps = {name: maps_of(name, encoder, settings, seen[name].shape) for name, encoder in loaded.items()}
+        passes = _passes(bags, loaded, root, settings)
         if settings.dry_run:
-            instances = sum(int(pixels.counts.sum()) for pixels in seen.values())
+            instances = sum(int(work.pixels.counts.sum()) * len(work.encoders) for work in passes)
             return Outcome(f"would encode {instances} instances of {len(stores.patients)} patients and write {out}")
         keep_freed_memory(large=True)
         ids = stores.patients.ids
-        passes = _passes(bags, loaded, maps, root, settings)
         metas = {name: _meta(work, name) for work in passes for name in work.encoders}
         reused: dict[str, int] = {}
         with spool(out, request, settings) as opened, Stop() as stop:
@@ -83,22 +81,19 @@ def run(settings: ExtractSettings) -> Outcome:
 
 
 def _passes(
-    bags: Mapping[str, JoinedBag],
-    loaded: Mapping[str, Encoder],
-    maps: Mapping[str, Maps],
-    root: Path,
-    settings: ExtractSettings,
+    bags: Mapping[str, JoinedBag], loaded: Mapping[str, Encoder], root: Path, settings: ExtractSettings
 ) -> list[Pass]:
     """One pass over the pixels of each prepared modality, in the order in which they are first named; sequences of
     its tiles are a pass of their own."""
     families: dict[tuple[str, Stacked | None], list[str]] = {}
     for name, bag in bags.items():
         families.setdefault((name.split("@")[0], stacked_of(bag, loaded[name])), []).append(name)
-    return [
-        Pass(family, bags[names[0]], {n: loaded[n] for n in names}, {n: maps[n] for n in names},
-             Pixels(bags[names[0]], root, cores(settings.workers) + 1, stacked), settings)
-        for (family, stacked), names in families.items()
-    ]  # fmt: skip
+    passes = []
+    for (family, stacked), names in families.items():
+        pixels = Pixels(bags[names[0]], root, cores(settings.workers) + 1, stacked)
+        maps = {n: maps_of(n, loaded[n], settings, pixels.shape) for n in names}
+        passes.append(Pass(family, bags[names[0]], {n: loaded[n] for n in names}, maps, pixels, settings))
+    return passes
 
 
 def _meta(work: Pass, name: str) -> BagMeta:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mmcli.cohort import BagSpec, Cohort, TableSpec, read_cohort
-from mmcli.cohort.model import FileSpec
-from mmcli.errors import RequestError, UnreadableError
+from mmcli.errors import RequestError
 from mmcli.fields import flag
 from mmcli.files import fingerprint
-from mmcli.progress import note, track
+from mmcli.progress import note
 from mmcli.readers.malloc import keep_freed_memory
 from mmcli.registry import did_you_mean
 from mmcli.settings import PreprocessSettings
 from mmcli.stages import radiomics
-from mmcli.stages.machine import cores
 from mmcli.stages.outcome import Outcome
 from mmcli.stages.pictures import Pictures
 from mmcli.stages.prepare import KINDS, Given, kind_of
-from mmcli.stages.spooled import Shard, closing, finished, modality_rows, read_ahead, spool
-from mmcli.store import BagMeta, Instances, Source, Spool, Table, write_store
+from mmcli.stages.prepare.base import check_modalities, whose
+from mmcli.stages.prepare.patients import work_through
+from mmcli.stages.spooled import Shard, closing, finished, modality_rows, spool, why_failed
+from mmcli.store import BagMeta, Instances, Table, write_store
 
 
 def run(settings: PreprocessSettings) -> Outcome:
@@ -55,7 +56,8 @@ def run(settings: PreprocessSettings) -> Outcome:
         if pictures and not opened.entries:
             pictures.clear()
         for bag in bags:
-            _prepare(bag, options[bag.name], opened, shard, pictures, settings)
+            attempt = partial(_attempt, bag, options[bag.name], pictures)
+            work_through(bag.name, bag, attempt, opened, shard, settings)
             if bag.name in described:
                 radiomics.compute(bag, described[bag.name], opened, shard, settings)
         made = {n: radiomics.table(n, chosen, opened, len(ids)) for n, chosen in described.items()}
@@ -94,22 +96,18 @@ def _table_row(name: str, table: Table) -> dict[str, Any]:
     }  # fmt: skip
 
 
+# Options about masks, and the value with which they are so ("" = any).
 MASKED = {"radiomics": "", "lesions": "", "outside": "blank", "mask_label": "", "image_crop": "mask"}
 
 
 def _check_names(settings: PreprocessSettings, bags: list[BagSpec]) -> None:
     """RequestError where an option names a modality that is not there, or would do nothing at all."""
-    whose = "among --modalities" if settings.modalities else "of the cohort"
     for kind in KINDS:
         known = [bag.name for bag in bags if bag.kind == kind]
         for name in kind_of(kind).OPTIONS:
-            for modality in getattr(settings, name):
-                if modality and modality not in known:
-                    raise RequestError(
-                        f"{flag(name)}: {modality!r} is no {kind} modality {whose}{did_you_mean(modality, known)}"
-                    )
+            check_modalities(settings, name, kind, known)
             if not known and _given(settings, name):
-                raise RequestError(f"{flag(name)}: there is no {kind} modality {whose}; leave it out")
+                raise RequestError(f"{flag(name)}: there is no {kind} modality {whose(settings)}; leave it out")
     for name, needed in (("frames_drop", "frames"), ("radiomics_spacing", "radiomics")):
         if _given(settings, name) and not getattr(settings, needed):
             raise RequestError(f"{flag(name)} is about {flag(needed)}, which is not given")
@@ -129,42 +127,17 @@ def _given(settings: PreprocessSettings, name: str) -> bool:
     return bool(getattr(settings, name) != type(settings).model_fields[name].default)
 
 
-def _prepare(
-    bag: BagSpec,
-    options: dict[str, Any],
-    opened: Spool,
-    shard: Shard,
-    pictures: Pictures | None,
-    settings: PreprocessSettings,
-) -> None:
-    """Work through one modality's patients; readers run in threads (OpenSlide and SimpleITK release the GIL)."""
-    todo = [i for i in range(len(bag.files)) if i in shard and (bag.name, i) not in opened]
-    ahead = read_ahead(lambda patient: _attempt(bag, options, patient, pictures), todo, cores(settings.workers))
-    for patient, result in track(ahead, len(todo), bag.name, settings.quiet):
-        if isinstance(result, str):
-            sources = tuple(_plain_source(f) for f in bag.files[patient])
-            opened.add_failed(bag.name, patient, result, sources)
-        elif result is None:
-            opened.add_absent(bag.name, patient)
-        else:
-            opened.add(bag.name, patient, result)
-
-
-def _attempt(bag: BagSpec, options: dict[str, Any], patient: int, pictures: Pictures | None) -> Instances | str | None:
+def _attempt(bag: BagSpec, options: dict[str, Any], pictures: Pictures | None, patient: int) -> Instances | str | None:
     """A patient's instances, None where the patient lacks the modality, or the reason why a file cannot be read."""
     files = bag.files[patient]
     if not files:
         return None
     try:
-        parts = [kind_of(bag.kind).prepare(file, options) for file in files]
+        parts = [kind_of(bag.kind).prepare(file, options, pictures is not None) for file in files]
         if pictures:
             pictures.keep(bag.name, patient, [part.picture for part in parts])
-    except UnreadableError as error:
-        return str(error)
-    except (OSError, MemoryError) as error:
-        return f"{files[0].shown}: {' '.join(str(error).split()) or type(error).__name__}"
-    except Exception as error:  # a library's surprise at one file never ends a run over a thousand
-        return f"{files[0].shown}: {type(error).__name__}: {' '.join(str(error).split())[:200]} (report this to mmcli)"
+    except Exception as error:
+        return why_failed(error, files[0].shown)
     counts = [len(part.coords) for part in parts]
     if not sum(counts):  # read, and nothing of what was asked for is there: no second lesion
         return None
@@ -176,8 +149,3 @@ def _attempt(bag: BagSpec, options: dict[str, Any], patient: int, pictures: Pict
         source=np.repeat(np.arange(len(parts), dtype=np.int32), counts),
         sources=tuple(part.source for part in parts),
     )
-
-
-def _plain_source(file: FileSpec) -> Source:
-    size = file.path.stat().st_size if file.path.is_file() else 0
-    return Source(file.shown, size, "")

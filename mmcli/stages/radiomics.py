@@ -7,6 +7,7 @@ explained and left out one by one, as those of any other table.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,13 @@ import numpy as np
 from mmcli.cohort import BagSpec, Cohort
 from mmcli.errors import RequestError, UnreadableError
 from mmcli.files import canonical_json
-from mmcli.progress import track
 from mmcli.readers.radiomics import UNITS, check_installed, radiomics
 from mmcli.readers.volume import read_mask, read_volume
-from mmcli.registry import did_you_mean
 from mmcli.settings import PreprocessSettings
-from mmcli.stages.machine import cores
-from mmcli.stages.prepare.base import Given, check_exists, source_of
-from mmcli.stages.spooled import Shard, read_ahead
-from mmcli.store import BagMeta, Instances, Source, Spool, Table
+from mmcli.stages.prepare.base import Given, check_exists, check_modalities, source_of
+from mmcli.stages.prepare.patients import work_through
+from mmcli.stages.spooled import Shard, why_failed
+from mmcli.store import BagMeta, Instances, Spool, Table
 
 SUFFIX = "_radiomics"
 
@@ -34,12 +33,7 @@ def radiomics_options(settings: PreprocessSettings, cohort: Cohort, wanted: list
     """
     volumes = [n for n in wanted if isinstance(b := cohort.modalities[n], BagSpec) and b.kind == "volume"]
     for name in ("radiomics", "radiomics_spacing"):
-        for modality in getattr(settings, name):
-            if modality and modality not in volumes:
-                raise RequestError(
-                    f"--{name.replace('_', '-')}: {modality!r} is no volume modality of the cohort"
-                    f"{did_you_mean(modality, volumes)}"
-                )
+        check_modalities(settings, name, "volume", volumes)
     asked = volumes if "" in settings.radiomics else list(settings.radiomics)
     if settings.radiomics and not asked:
         raise RequestError("--radiomics: the cohort has no volume modality")
@@ -61,16 +55,7 @@ def radiomics_options(settings: PreprocessSettings, cohort: Cohort, wanted: list
 def compute(bag: BagSpec, options: dict[str, Any], opened: Spool, shard: Shard, settings: PreprocessSettings) -> None:
     """Each patient's features into the spool; a patient without the volume or its mask lacks them, one whose files
     cannot be read or whose mask cannot be described is listed as failed."""
-    name = bag.name + SUFFIX
-    todo = [i for i in range(len(bag.files)) if i in shard and (name, i) not in opened]
-    ahead = read_ahead(lambda patient: _attempt(bag, options, patient), todo, cores(settings.workers))
-    for patient, result in track(ahead, len(todo), name, settings.quiet):
-        if isinstance(result, str):
-            opened.add_failed(name, patient, result, tuple(Source(f.shown, 0, "") for f in bag.files[patient]))
-        elif result is None:
-            opened.add_absent(name, patient)
-        else:
-            opened.add(name, patient, result)
+    work_through(bag.name + SUFFIX, bag, partial(_attempt, bag, options), opened, shard, settings)
 
 
 def _attempt(bag: BagSpec, options: dict[str, Any], patient: int) -> Instances | str | None:
@@ -91,10 +76,8 @@ def _attempt(bag: BagSpec, options: dict[str, Any], patient: int) -> Instances |
     except UnreadableError as error:
         text = str(error)
         return text if text.startswith((file.shown, file.path.name)) or "mask" in text[:40] else f"{file.shown}: {text}"
-    except (OSError, MemoryError) as error:
-        return f"{file.shown}: {' '.join(str(error).split()) or type(error).__name__}"
-    except Exception as error:  # a library's surprise at one file never ends a run over a thousand
-        return f"{file.shown}: {type(error).__name__}: {' '.join(str(error).split())[:200]} (report this to mmcli)"
+    except Exception as error:
+        return why_failed(error, file.shown)
     row = np.array([list(values.values())], dtype=np.float64)
     return Instances(1, features=row, source=np.zeros(1, np.int32), sources=(source,))
 

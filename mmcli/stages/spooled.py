@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mmcli.errors import RequestError
+from mmcli.errors import RequestError, UnreadableError
 from mmcli.progress import note
 from mmcli.stages.common import existing_request, failed_patients, failure_code, write_failures
 from mmcli.stages.outcome import Outcome, is_done
@@ -160,6 +160,19 @@ def read_ahead(
             del future  # it holds the result: large, and the caller's alone now
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def why_failed(error: Exception, shown: str = "") -> str:
+    """Why one patient's files could not be used, in one line; `shown` is the file's name, which an UnreadableError says
+    itself. A library's surprise at one file never ends a run over a thousand, and is told as ours to mend."""
+    if isinstance(error, UnreadableError):
+        return str(error)
+    text = " ".join(str(error).split())
+    if isinstance(error, (OSError, MemoryError)):
+        reason = text or type(error).__name__
+    else:
+        reason = f"{type(error).__name__}: {text[:200]} (report this to mmcli)"
+    return f"{shown}: {reason}" if shown else reason
 
 
 def failure_rows(opened: Spool, ids: list[str]) -> list[dict[str, str]]:

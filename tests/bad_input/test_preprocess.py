@@ -117,10 +117,10 @@ def test_one_fault_of_a_library_is_one_patients_failure(
 
     whole = volume.prepare
 
-    def reader(file, options):
+    def reader(file, options, draw):
         if "P004" in file.shown:
             raise OverflowError("a library's surprise")
-        return whole(file, options)
+        return whole(file, options, draw)
 
     monkeypatch.setattr(volume, "prepare", reader)
     code, _, _ = say(f"preprocess cohort.yaml --modalities ct --out {tmp_path}/x.h5 --quiet")

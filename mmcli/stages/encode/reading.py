@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcli.encoders.base import Encoder
-from mmcli.errors import MmcliError, UnreadableError
+from mmcli.errors import DamagedError, RequestError
 from mmcli.stages.encode.batches import Batch, Span
 from mmcli.stages.pixels import Pixels, as_seen
+from mmcli.stages.spooled import why_failed
 
 Form = tuple[tuple[int, ...], str]  # the input size, () = as they are, and the interpolation that leads there
 AS_THEY_ARE: Form = ((), "")
@@ -85,15 +86,10 @@ class Reader:
                 continue
             try:
                 self._fill(span, read)
-            except UnreadableError as error:
-                read.failed[span.patient] = str(error)
-            except MmcliError:
-                raise
-            except (OSError, MemoryError) as error:
-                read.failed[span.patient] = " ".join(str(error).split()) or type(error).__name__
-            except Exception as error:  # a library's surprise at one file never ends a run over a thousand
-                text = " ".join(str(error).split())[:200]
-                read.failed[span.patient] = f"{type(error).__name__}: {text} (report this to mmcli)"
+            except (RequestError, DamagedError):
+                raise  # of the store or the request, not of this patient
+            except Exception as error:
+                read.failed[span.patient] = why_failed(error)
         return read
 
     def _fill(self, span: Span, read: Read) -> None:

@@ -13,6 +13,7 @@ from mmcli.cohort.model import FileSpec
 from mmcli.errors import RequestError, UnreadableError
 from mmcli.fields import flag
 from mmcli.files import fingerprint
+from mmcli.registry import did_you_mean
 from mmcli.settings import PreprocessSettings
 from mmcli.store import Source
 
@@ -34,8 +35,8 @@ class Kind(Protocol):
     """How the files of one kind of modality are prepared: each kind is a module with these names.
 
     OPTIONS: the settings that it reads. COORDS: the columns of its instances' coords. `options`: the settings that
-    hold for one modality, as JSON values kept in the store. `prepare`: a file to its instances; UnreadableError says
-    in one line why it cannot be read.
+    hold for one modality, as JSON values kept in the store. `prepare`: a file to its instances, with its picture where
+    `draw` asks for it; UnreadableError says in one line why it cannot be read.
     """
 
     OPTIONS: tuple[str, ...]
@@ -43,7 +44,7 @@ class Kind(Protocol):
 
     def options(self, given: Given) -> dict[str, Any]: ...
 
-    def prepare(self, file: FileSpec, options: dict[str, Any]) -> Prepared: ...
+    def prepare(self, file: FileSpec, options: dict[str, Any], draw: bool = True) -> Prepared: ...
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,20 @@ class Given:
         if self.text(name) not in among:
             raise RequestError(f"{flag(name)}: expected {' or '.join(among)}, not {self.text(name)!r}")
         return self.text(name)
+
+
+def check_modalities(settings: PreprocessSettings, name: str, kind: str, known: list[str]) -> None:
+    """RequestError where an option is given for a modality that is not among the `known` ones of its kind."""
+    for modality in getattr(settings, name):
+        if modality and modality not in known:
+            raise RequestError(
+                f"{flag(name)}: {modality!r} is no {kind} modality {whose(settings)}{did_you_mean(modality, known)}"
+            )
+
+
+def whose(settings: PreprocessSettings) -> str:
+    """Among which modalities one was looked for."""
+    return "among --modalities" if settings.modalities else "of the cohort"
 
 
 def source_of(file: FileSpec, **known: Any) -> Source:

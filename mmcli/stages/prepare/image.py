@@ -38,13 +38,13 @@ def options(given: Given) -> dict[str, Any]:
             "clahe": limit}  # fmt: skip
 
 
-def prepare(file: FileSpec, options: dict[str, Any]) -> Prepared:
+def prepare(file: FileSpec, options: dict[str, Any], draw: bool = True) -> Prepared:
     """The image, its sector or the surroundings of its mask as one instance: coords int32 (1, 4)."""
     check_exists(file)
     clip = read_clip(file.path, options["frame"], options["crop"] == "sector")
     box = _box(file, clip, options)
     about = canonical_json({"frame": clip.index, "frames": clip.count}) if clip.count > 1 else ""
-    picture = _picture(clip, box, options)
+    picture = _picture(clip, box, options) if draw else None
     return Prepared(source_of(file, about=about), np.array([box], np.int32), picture=picture)
 
 

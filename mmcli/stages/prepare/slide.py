@@ -42,7 +42,7 @@ def options(given: Given) -> dict[str, Any]:
     return options
 
 
-def prepare(file: FileSpec, options: dict[str, Any]) -> Prepared:
+def prepare(file: FileSpec, options: dict[str, Any], draw: bool = True) -> Prepared:
     """Tiles with tissue: coords int32 (N, 4) in level-0 pixels, row by row. With `sequence` = n, N is a multiple of n
     and rows 0 to n - 1 are the first sequence, which no other slide's tiles share."""
     check_exists(file)
@@ -60,10 +60,12 @@ def prepare(file: FileSpec, options: dict[str, Any]) -> Prepared:
             coords = in_sequences(coords, share, length)
         for x, y, width, height in coords[[0, len(coords) // 2, -1]].tolist():
             slide.read(x, y, width, height, (side, side))  # the thumbnail may be of another level than the tiles
-        if mask is None:
-            thumbnail = slide.thumbnail(PICTURE_PX)
         source = source_of(file, mpp=slide.mpp or 0.0, mpp_source=slide.mpp_source)
-        picture = draw_picture(slide, file.shown, thumbnail, mask, coords, options)
+        picture = None
+        if draw:
+            if mask is None:
+                thumbnail = slide.thumbnail(PICTURE_PX)
+            picture = draw_picture(slide, file.shown, thumbnail, mask, coords, options)
     return Prepared(source, coords.astype(np.int32), picture=picture)
 
 

@@ -16,7 +16,7 @@ from mmcli.errors import RequestError, UnreadableError
 from mmcli.fields import flag
 from mmcli.files import canonical_json
 from mmcli.readers.lesions import Lesion, crop_frames, crop_lesion, lesions, sequences, whole
-from mmcli.readers.volume import Volume, read_mask, read_volume
+from mmcli.readers.volume import Volume, crop_volume, read_mask, read_volume
 from mmcli.stages.pixels import quantise
 from mmcli.stages.prepare.base import Given, Prepared, check_exists, source_of
 from mmcli.stages.prepare.volume_picture import Seen, draw_picture
@@ -105,7 +105,7 @@ class _Instance:
     cut: Callable[[], NDArray[np.float32]]
 
 
-def prepare(file: FileSpec, options: dict[str, Any]) -> Prepared:
+def prepare(file: FileSpec, options: dict[str, Any], draw: bool = True) -> Prepared:
     """Crops around the mask, its lesions or the volume's centre, or sequences of slices: pixels int16 (N, d, h, w), and
     coords float32 (N, 6): the middle in RAS mm, the mask's volume in it in mm3 (0 without a mask), and the first and
     last slice that the lesion or sequence covers, counted from the feet."""
@@ -129,7 +129,7 @@ def prepare(file: FileSpec, options: dict[str, Any]) -> Prepared:
         coords[i] = [*middle, one.voxels * math.prod(volume.spacing), one.first, one.last]
     about = {"modality": volume.modality, "window": window} | ({"mask": label} if label else {})
     source = source_of(file, spacing=tuple(float(s) for s in volume.spacing), about=canonical_json(about))
-    picture = draw_picture(volume, mask, window, _seen(volume, instances, options))
+    picture = draw_picture(volume, mask, window, _seen(volume, instances, options)) if draw else None
     return Prepared(source, coords, pixels, picture)
 
 
@@ -137,9 +137,9 @@ def _crops(volume: Volume, mask: NDArray[np.bool_] | None, options: dict[str, An
     spacing, size = tuple(options["spacing"]), tuple(options["crop"])
     blank = low if "outside" in options else None
     if mask is None:
-        depth, height, width = volume.array.shape
-        nothing = Lesion((0, 0, 0), np.broadcast_to(np.False_, (depth, height, width)))
-        return [_Instance(nothing.centre, 0, 0, depth - 1, lambda: crop_lesion(volume, nothing, spacing, size, None))]
+        z, y, x = ((n - 1) / 2 for n in volume.array.shape)
+        last = len(volume.array) - 1
+        return [_Instance((z, y, x), 0, 0, last, lambda: crop_volume(volume, None, spacing, size))]
     first, last = options.get("lesions", (1, 1))
     chosen = lesions(mask)[first - 1 : last] if "lesions" in options else [whole(mask)]
 
@@ -177,7 +177,7 @@ def _check_modality(file: FileSpec, volume: Volume, options: dict[str, Any]) -> 
 
 def _window(file: FileSpec, volume: Volume, options: dict[str, Any]) -> list[float]:
     low, high = options["window"]
-    least, most = float(volume.array.min()), float(volume.array.max())
+    least, most = volume.lowest, float(volume.array.max())
     if "percent" in options:
         every = max(1, round((volume.array.size / SAMPLE) ** (1 / 3)))
         low, high = (float(v) for v in np.percentile(volume.array[::every, ::every, ::every], [low, high]))
