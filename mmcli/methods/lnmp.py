@@ -103,9 +103,10 @@ class LNMP(NetworkMethod):
     def check(cls, bags: list[str], tables: list[str], settings: Any) -> None:
         """One bag modality."""
         if len(bags) != 1:
+            makes = "; `mmcli extract-features` makes one, and `attention` takes tables alone"
+            how = f" ({', '.join(bags)}); leave all but one out" if bags else makes
             raise RequestError(
-                f"--modalities: the method 'lnmp' takes one modality of instances and tables, here are {len(bags)}"
-                + (f" ({', '.join(bags)}); leave all but one out" if bags else "; `attention` takes tables alone")
+                f"--modalities: the method 'lnmp' takes one modality of instances and tables, here are {len(bags)}{how}"
             )
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:

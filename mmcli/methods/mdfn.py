@@ -25,22 +25,23 @@ LARGEST = 2_000_000  # numbers of one patient's outer product
 
 
 class MDFNSettings(FusionSettings):
-    """Options of `mdfn`. The paper's training: `--set optimiser=adam --set lr=1e-5 --set weight_decay=0 --set batch=64
-    --set schedule=constant --set class_weights=false --set modality_dropout=0` (patience 20 is the default)."""
+    """Options of `mdfn`. What stands in brackets is from the authors' code, as the paper names no such numbers. Their
+    training: `--set optimiser=adam --set lr=1e-5 --set weight_decay=0 --set batch=64 --set schedule=constant
+    --set class_weights=false --set modality_dropout=0` (patience 20 is the default)."""
 
     channel_attention: bool = Field(True, description="Channel attention on the images' latents, sec. 3.2.")
     tensor_fusion: bool = Field(True, description="Outer product, sec. 3.4; false concatenates (None MDF of table 3).")
     auxiliary_heads: bool = Field(True, description="A head on each image modality's vector with a loss of its own.")
-    auxiliary_weight: float = Field(0.2, ge=0, description="Weight of each auxiliary head's loss (paper: 0.2).")
+    auxiliary_weight: float = Field(0.2, ge=0, description="Weight of each auxiliary head's loss (authors: 0.2).")
     low_rank: Literal["auto", "true", "false"] = Field(
         "auto", description="Low-rank form of the product, sec. 3.4; auto = of more than three modalities."
     )
     rank: int = Field(4, ge=1, description="Rank of the low-rank form.")
-    channel_hidden: int = Field(10, ge=1, description="Hidden units of the channel attention (paper: 10).")
-    width: int = Field(32, ge=1, description="Width of a modality's vector (paper: 32).")
-    hidden: int = Field(33, ge=1, description="Width after the fusion (paper: 33).")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the projections and the fusion (paper: 0.2).")
-    lr: float = Field(1e-3, gt=0, description="Learning rate (paper: 1e-5).")
+    channel_hidden: int = Field(10, ge=1, description="Hidden units of the channel attention (authors: 10).")
+    width: int = Field(32, ge=1, description="Width of a modality's vector (authors: 32).")
+    hidden: int = Field(33, ge=1, description="Width after the fusion (authors: 33).")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Dropout before the projections and the fusion (authors: 0.2).")
+    lr: float = Field(1e-3, gt=0, description="Learning rate (authors: 1e-5).")
 
 
 class ImageBranch(nn.Module):
@@ -82,8 +83,8 @@ class MDFNNetwork(nn.Module):
         self.images = nn.ModuleList(ImageBranch(b.dim, s) for b in spec.bags)
         self.markers = nn.ModuleList(Projection(len(t.columns), s.width, s.dropout) for t in spec.tables)
         count = len(self.names)
-        low_rank = s.low_rank == "true" or (s.low_rank == "auto" and count > FULL_UP_TO)
-        self.low_rank = LowRankFusion([s.width] * count, s.hidden, s.rank) if s.tensor_fusion and low_rank else None
+        low_rank = s.tensor_fusion and _low_rank(s, count)
+        self.low_rank = LowRankFusion([s.width] * count, s.hidden, s.rank) if low_rank else None
         self.dropout = nn.Dropout(s.dropout)
         fused = (s.width + 1) ** count if s.tensor_fusion else s.width * count
         self.mix = nn.Linear(fused, s.hidden) if self.low_rank is None else None
@@ -118,9 +119,10 @@ class MDFNNetwork(nn.Module):
 class MDFN(NetworkMethod):
     """MDFN: channel attention on image latents, 32 numbers a modality, their outer product, auxiliary heads.
 
-    loss = CE + 0.2 CE(image head 1) + 0.2 CE(image head 2) + ..., each image head over the patients who have the image.
-    Each modality is projected to z_m (BatchNorm, dropout, three times Linear and ReLU), a 1 is prepended, and the outer
-    product of all [1, z_m] goes through dropout to 33, ReLU, classes.
+    loss = CE + 0.2 CE(image head 1) + 0.2 CE(image head 2) + ..., each image head over the patients who have the image
+    (so the authors' code; the paper names no loss). Each modality is projected to z_m (BatchNorm, dropout, three times
+    Linear and ReLU), a 1 is prepended, and the outer product of all [1, z_m] goes through dropout to 33, ReLU, classes
+    (sec. 3.4).
 
     Inference: an absent modality is [1, 0, ..., 0] in the product, and only there: the prepended 1 keeps all
     interactions of the other modalities, and those with the absent one are zero. It takes any subset of its modalities.
@@ -139,16 +141,18 @@ class MDFN(NetworkMethod):
         "Li et al. 2025 (MICCAI), Multimodal fusion network with distribution-based tumor-marker imputation"
     )
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
+    stackable: ClassVar[bool] = False  # batch statistics are buffers, and those of the present rows
     Settings: ClassVar[type[MethodSettings]] = MDFNSettings
 
     @classmethod
     def check(cls, bags: list[str], tables: list[str], settings: Any) -> None:
         """The full product must be of a size that can be learned from."""
         s, count = settings, len(bags + tables)
-        if s.tensor_fusion and s.low_rank == "false" and (s.width + 1) ** count > LARGEST:
+        numbers = (s.width + 1) ** count
+        if s.tensor_fusion and not _low_rank(s, count) and numbers > LARGEST:
             raise RequestError(
-                f"--set low_rank=false: the full product of {count} modalities has {(s.width + 1) ** count:,} numbers "
-                "a patient; leave it out, or give a smaller width"
+                f"--set width={s.width}: the full product of {count} modalities has {numbers:,} numbers a patient; "
+                "give a smaller one, or low_rank=true"
             )
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:
@@ -156,7 +160,7 @@ class MDFN(NetworkMethod):
         self.network = MDFNNetwork(spec, settings)
 
     def loss(self, batch: Batch) -> Tensor:
-        """CE + 0.2 CE of each image head (sec. 3 and the authors' code)."""
+        """CE + 0.2 CE of each image head (the authors' code)."""
         s, network = self.settings, self.network
         vectors, flags = network.vectors(batch)
         total = weighted_cross_entropy(self.spec, network.heads(network.fuse(vectors)), batch, s.class_weights)
@@ -173,3 +177,8 @@ class MDFN(NetworkMethod):
         network = self.network
         pairs = zip(network.bags, network.images, strict=True)
         return {name: branch.attention(batch.bags[name]) for name, branch in pairs}
+
+
+def _low_rank(settings: MDFNSettings, count: int) -> bool:
+    """Whether the product of `count` modalities has the low-rank form."""
+    return settings.low_rank == "true" or (settings.low_rank == "auto" and count > FULL_UP_TO)

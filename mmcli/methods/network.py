@@ -32,7 +32,8 @@ class TrainingSettings(MethodSettings):
     lr: float = Field(1e-3, gt=0, description="Learning rate.")
     weight_decay: float = Field(1e-2, ge=0, description="Weight decay.")
     momentum: float = Field(0.0, ge=0, lt=1, description="Momentum of sgd.")
-    schedule: str = Field("cosine", pattern="^(constant|cosine|plateau)$", description="Learning-rate schedule.")
+    schedule: Literal["constant", "cosine", "plateau"] = Field("cosine", description="Learning-rate schedule.")
+    warmup: int = Field(0, ge=0, description="Epochs in which the learning rate rises to lr.")
     epochs: int = Field(200, ge=1, description="Most epochs.")
     patience: int = Field(20, ge=0, description="Epochs without a better validation loss before it stops; 0 = never.")
     batch: int = Field(32, ge=1, description="Patients in a step.")
@@ -96,7 +97,7 @@ class NetworkMethod(Method):
 def optimiser(settings: TrainingSettings) -> Optimiser:
     """The optimiser that the options ask for."""
     s = settings
-    return Optimiser(s.optimiser, s.lr, s.weight_decay, momentum=s.momentum, schedule=s.schedule)  # type: ignore[arg-type]
+    return Optimiser(s.optimiser, s.lr, s.weight_decay, momentum=s.momentum, schedule=s.schedule, warmup=s.warmup)
 
 
 class Heads(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from mmcli.training.live import Live
 from mmcli.training.memory import latents_budget
 from mmcli.training.part import Fitted, write_part
 from mmcli.training.predicting import answer, answer_draws, predictions_frame, validation_auc
-from mmcli.training.run import part_folder
+from mmcli.training.run import part_folder, writing
 from mmcli.training.seeds import derive, reproducible
 from mmcli.training.stacked import began_in_stack, stacks_of, train_stack
 
@@ -74,7 +73,6 @@ class Parts:
             yield group
 
     def _together(self, group: list[PartName]) -> None:
-        started = time.monotonic()
         live = Live(self.plan.settings.quiet)
         with ExitStack() as held, reproducible():
             folders: dict[PartName, tuple[Path, ExitStack]] = {}
@@ -92,7 +90,7 @@ class Parts:
 
                 def publish(trainer: Trainer, together: int = len(stack)) -> None:
                     folder, own = folders[trainer.name]
-                    row = self._finish(trainer, folder, started, together)
+                    row = self._finish(trainer, folder, together)
                     own.pop_all().close()
                     live.clear()
                     self._tell(row)
@@ -123,34 +121,26 @@ class Parts:
         method = plan.method(spec, plan.options).to(self.device)
         return Trainer(method, view, roles, part, folder, precision=self.precision, watch=live)
 
-    def _finish(self, trainer: Trainer, folder: Path, started: float, together: int) -> dict[str, Any]:
+    def _finish(self, trainer: Trainer, folder: Path, together: int) -> dict[str, Any]:
         """Predict, and write the part's files."""
         plan, part, method, view, roles = self.plan, trainer.name, trainer.method, trainer.data, trainer.roles
         fold = self._fold(part.fold)
         rows = np.flatnonzero(roles != UNUSED)
         answers = answer(method, view, rows, part.key)
         draws = answer_draws(method, view, fold.prepared, fold.filled, rows, part.key)
-        for task in plan.tasks:
-            frame = predictions_frame(method, view, roles, task, answers, draws)
-            frame.to_parquet(folder / f"predictions-{task}.parquet", index=False)
-        if plan.settings.keep_latents:
-            write_latents(folder, method, view, roles, rows, part.key)
-        seconds = time.monotonic() - started
         fitted = {t: f for t in self.imputers if (f := fitted_imputer(plan, t, part.fold))[0]}
         how = {"together": together, "precision": str(self.precision).removeprefix("torch.")}
-        write_part(
-            folder,
-            part,
-            plan.stage,
-            method,
-            self.data,
-            fold.prepared,
-            self.imputers,
-            fitted,
-            trainer.state,
-            seconds,
-            how,
-        )
+        with writing(folder):
+            for task in plan.tasks:
+                frame = predictions_frame(method, view, roles, task, answers, draws)
+                frame.to_parquet(folder / f"predictions-{task}.parquet", index=False)
+            if plan.settings.keep_latents:
+                write_latents(folder, method, view, roles, rows, part.key)
+            seconds = trainer.seconds
+            write_part(
+                folder, part, plan.stage, method, self.data, fold.prepared, self.imputers, fitted, trainer.state,
+                seconds, how,
+            )  # fmt: skip
         auc = validation_auc(view, roles, plan.tasks[0], answers[method.variants[0]])
         epochs = len(trainer.state.history)
         return {"part": str(part), "epochs": epochs, "validation_auc": auc, "seconds": round(seconds, 3)}

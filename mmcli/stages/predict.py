@@ -24,7 +24,7 @@ from mmcli.store import Stores
 from mmcli.training.data import CohortData, PartData, load_cohort
 from mmcli.training.memory import latents_budget
 from mmcli.training.part import HEAD, WEIGHTS, Part, check_stores, read_part
-from mmcli.training.predicting import answer
+from mmcli.training.predicting import Answer, answer
 from mmcli.training.run import missing_parts, read_run
 from mmcli.training.seeds import reproducible
 
@@ -48,7 +48,7 @@ def run(settings: PredictSettings) -> Outcome:
         data = _load(first, stores, settings)
         rows = np.arange(len(data))
         sums: dict[str, Ensemble] = {}
-        used: list[str] = []
+        used: list[set[str]] = [set() for _ in rows]
         notes: set[str] = set()
         with reproducible():
             for folder in track(folders, len(folders), "predict", settings.quiet):
@@ -62,13 +62,14 @@ def run(settings: PredictSettings) -> Outcome:
                 part.method.to(device)
                 view = PartData(own, part.prepared, filled, device=device)
                 for task, a in answer(part.method, view, rows, part.name.key)[part.method.variants[0]].items():
-                    sums.setdefault(task, Ensemble()).add(a.probabilities)
-                    used = a.modalities
+                    sums.setdefault(task, Ensemble()).add(a)
+                    used = [before | set(now.split(",")) - {""} for before, now in zip(used, a.modalities, strict=True)]
         for line in sorted(notes):
             note(line, settings.quiet)
         if settings.dry_run:
             return Outcome(f"would predict {len(rows)} patients with {len(folders)} parts into {out}")
-        frame = _frame(data.ids, first, sums, used)
+        names = first.method.spec.modalities
+        frame = _frame(data.ids, first, sums, [",".join(m for m in names if m in of) for of in used])
         with publish(out) as temporary:
             frame.to_csv(temporary, index=False, lineterminator="\n")
             out.unlink(missing_ok=True)  # the table comes last: killed in between, the same command goes on
@@ -82,13 +83,16 @@ def run(settings: PredictSettings) -> Outcome:
 
 @dataclass
 class Ensemble:
-    """The probabilities (n, K) of several parts."""
+    """The probabilities (n, K) of several parts and, of methods that sample, each part's spread over its draws (n,)."""
 
     parts: list[NDArray[np.float64]] = field(default_factory=list)
+    draws: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, p: NDArray[np.float64]) -> None:
+    def add(self, answer: Answer) -> None:
         """One part more."""
-        self.parts.append(p)
+        self.parts.append(answer.probabilities)
+        if answer.uncertainty is not None:
+            self.draws.append(answer.uncertainty)
 
     def mean_sd(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation (n, K) over the parts; the deviation of one part is 0."""
@@ -149,7 +153,8 @@ def _filled(part: Part, data: CohortData, notes: set[str]) -> dict[str, NDArray[
 
 
 def _frame(ids: list[str], part: Part, sums: dict[str, Ensemble], used: list[str]) -> pd.DataFrame:
-    """One row a patient; with several tasks the columns begin with `<task>.`."""
+    """One row a patient; with several tasks the columns begin with `<task>.`. Of a method that samples, `uncertainty`
+    is the mean over the parts of the spread over a part's own draws."""
     columns: dict[str, Any] = {"patient_id": ids}
     several = len(part.method.spec.tasks) > 1
     for task in part.method.spec.tasks:
@@ -158,6 +163,8 @@ def _frame(ids: list[str], part: Part, sums: dict[str, Ensemble], used: list[str
         columns[f"{prefix}prediction"] = [task.classes[k] for k in mean.argmax(1)]
         columns |= {f"{prefix}p_{c}": mean[:, k] for k, c in enumerate(task.classes)}
         columns |= {f"{prefix}sd_{c}": sd[:, k] for k, c in enumerate(task.classes)}
+        if sums[task.name].draws:
+            columns[f"{prefix}uncertainty"] = np.mean(sums[task.name].draws, axis=0)
     frame: pd.DataFrame = pd.DataFrame(columns | {"modalities": used})
     return frame
 

@@ -25,7 +25,7 @@ from mmcli.stages.common import choose_fold_set, choose_label
 from mmcli.stages.machine import choose_device
 from mmcli.stages.outcome import Outcome, is_done, refuse_input
 from mmcli.stages.parts import Parts, choose_threads
-from mmcli.stages.train_checks import check_folds
+from mmcli.stages.train_checks import check_folds, check_labels
 from mmcli.store import Stores
 from mmcli.training.data import load_cohort
 from mmcli.training.engine import PartName
@@ -83,7 +83,10 @@ def choose_modalities(stores: Stores, names: list[str], option: str = "--modalit
     known = [*stores.bags, *stores.tables]
     for name in names:
         if name not in known:
-            raise RequestError(f"{option}: unknown modality {name!r}{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known)
+            if "did you mean" not in hint:
+                hint += "; give its store too: `mmcli preprocess` makes tables, `extract-features` all else"
+            raise RequestError(f"{option}: unknown modality {name!r}{hint}")
         if name not in stores.tables:
             stores.bag(name)
     chosen = [n for n in stores.names() if not names or n in names]
@@ -119,6 +122,8 @@ def make_plan(
         tasks = labels
     for task in tasks:
         choose_label(stores, task)
+    if settings.cohort is None:
+        check_labels(stores, tasks)
     withhold_shares(settings.withhold, modalities)
     if settings.keep_latents and method.latents is Method.latents:
         raise RequestError(f"--keep-latents: the method {method.name!r} has no latents; leave it out")

@@ -7,11 +7,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmcli.errors import RequestError
+from mmcli.store import Stores
 from mmcli.store.parts import TEST, TRAIN, VALIDATION
 from mmcli.training.data import CohortData
 
 if TYPE_CHECKING:
     from mmcli.stages.train import Plan
+
+
+def check_labels(stores: Stores, tasks: list[str]) -> None:
+    """RequestError where a store has another label of a patient than the first one: the same ids in two cohorts."""
+    patients, first = stores.patients, stores.files[0]
+    index = {patient: i for i, patient in enumerate(patients.ids)}
+    for file in stores.files[1:]:
+        for task in set(tasks) & set(file.patients.labels):
+            ours, theirs = patients.labels[task], file.patients.labels[task]
+            for patient, value in zip(file.patients.ids, theirs.values, strict=True):
+                own = ours.values[index[patient]] if patient in index else -1
+                if own >= 0 and value >= 0 and ours.classes[own] != theirs.classes[value]:
+                    raise RequestError(
+                        f"{file.path}: patient {patient} is {theirs.classes[value]!r} of {task}, and "
+                        f"{ours.classes[own]!r} in {first.path}; is it a store of another cohort? If not, --cohort "
+                        "says which label holds"
+                    )
 
 
 def check_folds(plan: Plan, data: CohortData, folds: list[int]) -> list[str]:

@@ -97,6 +97,7 @@ class Trainer:
     def resume(self) -> Checkpoint | None:
         """Take up the checkpoint of the folder, if there is one."""
         found = checkpoints.load_checkpoint(self.path) if self.path else None
+        self._started = time.monotonic() - (found.state.seconds if found else 0.0)
         if found is not None:
             self.state, self.best = found.state, found.best
             try:
@@ -106,8 +107,12 @@ class Trainer:
                     f"{self.path}: its weights are those of another network than {self.method.name!r} makes here; "
                     "remove it, and the part starts again"
                 ) from None
-            self._started -= found.state.seconds
         return found
+
+    @property
+    def seconds(self) -> float:
+        """How long the part has been trained, with what was spent on it before it was killed."""
+        return time.monotonic() - self._started
 
     def _phase(self, phase: Phase, found: Checkpoint | None) -> None:
         train, validation = self.rows(phase, TRAIN), self.rows(phase, VALIDATION)
@@ -131,7 +136,12 @@ class Trainer:
             loss = self._epoch(phase, train, optimisers, groups, rates)
             value = self._validate(phase, pieces) if pieces else None
             stopped = self.close_epoch(
-                phase, rates[0], loss, value, lambda: self._watched(phase, validation), self.method.state_dict
+                phase,
+                rates[self.players(phase)[0]],
+                loss,
+                value,
+                lambda: self._watched(phase, validation),
+                self.method.state_dict,
             )
             if not stopped and self.due():
                 self.save(self.method.state_dict(), checkpoints.moments_of(optimisers))
@@ -148,6 +158,11 @@ class Trainer:
                 "(label and modalities that it needs)"
             )
         return chosen
+
+    def players(self, phase: Phase) -> list[int]:
+        """The turns that move in the epoch that comes."""
+        everybody = list(range(len(phase.turns)))
+        return everybody if phase.alternate == "step" else [self.state.epoch % len(everybody)]
 
     def rates(self, phase: Phase) -> list[float]:
         """Each turn's learning rate in the epoch that comes."""
@@ -181,12 +196,10 @@ class Trainer:
         for optimiser, now in zip(optimisers, rates, strict=True):
             for group in optimiser.param_groups:
                 group["lr"] = now
-        players = list(range(len(phase.turns)))
-        if phase.alternate == "epoch":
-            players = [epoch % len(players)]
+        players = self.players(phase)
         if len(players) == 1:
             freeze_all_but(self.method, phase.turns[players[0]], groups[players[0]])
-        losses: list[Tensor] = []
+        losses: list[list[Tensor]] = [[] for _ in phase.turns]
         pieces = self.steps(phase, rows)
         for piece in pieces:
             batch = self.data.batch(piece)
@@ -201,13 +214,13 @@ class Trainer:
                         loss.backward()  # type: ignore[no-untyped-call]
                         nn.utils.clip_grad_norm_(groups[player], phase.clip)
                         optimisers[player].step()
-                if player == players[0]:
-                    losses.append(loss.detach().double())
+                losses[player].append(loss.detach().double())
             with torch.no_grad():
                 self.method.after_step(phase, batch)
-        values = torch.stack(losses).cpu().numpy()
-        self.check_finite(phase, values, rates[0])
-        return float(values @ np.array([len(piece) for piece in pieces])) / len(rows)
+        told = {player: torch.stack(losses[player]).cpu().numpy() for player in players}
+        for player in sorted(players, key=lambda p: np.isfinite(told[p]).cumprod().sum()):  # who failed first
+            self.check_finite(phase, told[player], rates[player])
+        return float(told[players[0]] @ np.array([len(piece) for piece in pieces])) / len(rows)
 
     def _loss(self, turn: Turn, batch: Batch) -> Tensor:
         if self.precision == torch.float32:
@@ -294,6 +307,6 @@ class Trainer:
     def save(self, weights: dict[str, Tensor], moments: list[Moment]) -> None:
         """Write a checkpoint."""
         if self.path is not None:
-            self.state.seconds = time.monotonic() - self._started
+            self.state.seconds = self.seconds
             checkpoints.save_checkpoint(self.path, self.state, weights, self.best, moments)
         self._saved = time.monotonic()

@@ -33,8 +33,8 @@ class MethodSettings(BaseModel):
 @dataclass(frozen=True)
 class Optimiser:
     """One optimiser's settings. `lr` is the rate at the start (after `warmup` epochs); "cosine" lets it fall to
-    `least_lr` at the phase's last epoch; "plateau" divides it by ten after `plateau` epochs without a better
-    validation loss."""
+    `least_lr` at the phase's last epoch, or begins anew after every `restart` epochs; "plateau" divides it by ten after
+    `plateau` epochs without a better validation loss."""
 
     name: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
@@ -45,6 +45,7 @@ class Optimiser:
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     warmup: int = 0
     least_lr: float = 0.0
+    restart: int = 0
     plateau: int = 10
 
 

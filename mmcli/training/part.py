@@ -173,13 +173,18 @@ def check_stores(part: Part, data: CohortData) -> list[str]:
         lacking = [c for c in encoder.columns if c not in table.columns]
         if lacking:
             raise RequestError(
-                f"{where}: table {name} lacks the column {lacking[0]!r} that {part.path} was trained with"
+                f"{where}: table {name} lacks the column {lacking[0]!r} that {part.path} was trained with; add it, "
+                "empty where it was not measured"
             )
         for column, kind in zip(encoder.columns, encoder.kinds, strict=True):
-            now = table.kinds[table.columns.index(column)]
+            j = table.columns.index(column)
+            now = table.kinds[j]
+            if not table.observed[:, j].any():
+                continue  # nobody has it: its kind was a guess
             if now != kind:
                 raise RequestError(
-                    f"{where}: column {column!r} of table {name} is {now}, {part.path} was trained with {kind} values"
+                    f"{where}: column {column!r} of table {name} is {now}, {part.path} was trained with {kind} values; "
+                    "correct its cells, or set its `kinds` or `ordinal` in the cohort"
                 )
             if kind == "ordinal" and table.categories[column] != encoder.categories[column]:
                 raise RequestError(

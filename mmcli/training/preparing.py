@@ -42,6 +42,13 @@ def _inverse(variance: Floats, mean: Floats) -> NDArray[np.float32]:
     return np.where(real, 1 / np.sqrt(np.where(real, variance, 1)), 0).astype(np.float32)
 
 
+def _unit(values: Floats) -> float:
+    """A power of two of the order of the values, so that no square of them is too large or too small for a number;
+    dividing by it rounds nothing."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return 2.0 ** np.clip(np.floor(np.log2(largest)), -1000, 1000) if largest else 1.0
+
+
 @dataclass(frozen=True)
 class TableEncoder:
     """Turns a table's cells into numbers of the order of one.
@@ -75,10 +82,11 @@ class TableEncoder:
                         means.append(share)
                         scales.append(1.0)
                 continue
-            mean, variance = (float(seen.mean()), float(seen.var())) if len(seen) else (0.0, 0.0)
+            unit = _unit(seen)
+            mean, variance = ((seen / unit).mean(), (seen / unit).var()) if len(seen) else (0.0, 0.0)
             encoded.append(column)
-            means.append(mean)
-            scales.append(float(_inverse(np.array([variance]), np.array([mean]))[0]))
+            means.append(float(mean) * unit)
+            scales.append(float(_inverse(np.array([variance]), np.array([mean]))[0]) / unit)
         return cls(list(table.columns), list(table.kinds), dict(table.categories), encoded,
                    np.array(means), np.array(scales))  # fmt: skip
 
@@ -98,7 +106,7 @@ class TableEncoder:
                 values[:, i] = np.where(np.isfinite(z), z, 0).mean(0)
                 observed[:, i] = table.observed[:, j]
                 continue
-            names = table.categories[column]
+            names = table.categories.get(column, [])
             target = np.array([known.get(f"{column}={name}", -1) for name in names] + [-1])
             codes = draws[:, :, j]
             whole = np.where(np.isfinite(codes), np.rint(codes), len(names)).astype(int).clip(0, len(names))
@@ -119,8 +127,9 @@ class TableEncoder:
             if self.kinds[j] == "numeric":
                 values[:, j] = old
                 continue
+            # A column that nobody has may have come as of another kind, without categories.
             code = {name: float(i) for i, name in enumerate(self.categories[column])}
-            codes = np.array([code.get(name, np.nan) for name in table.categories[column]] + [np.nan])
+            codes = np.array([code.get(name, np.nan) for name in table.categories.get(column, [])] + [np.nan])
             values[:, j] = codes[np.where(np.isnan(old), len(codes) - 1, old).astype(int)]
         kinds: list[ColumnKind] = list(self.kinds)
         observed = ~np.isnan(values)

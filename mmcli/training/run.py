@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from mmcli.errors import DamagedError, RequestError
-from mmcli.files import partial_name, sync_directory
+from mmcli.errors import DamagedError, RequestError, UnwritableError
+from mmcli.files import partial_name, reason, sync_directory
 from mmcli.training.engine import CHECKPOINT
 
 RUN, SETTINGS = "run.json", "settings.yaml"
@@ -69,7 +69,18 @@ def write_once(path: Path, text: str) -> None:
     except OSError as error:
         raise RequestError(f"{path}: cannot be written ({error.strerror or error}); give another --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """UnwritableError where a part's files cannot be written: a full disk, a quota."""
+    try:
+        yield
+    except OSError as error:
+        told = f"{folder}: cannot be written ({reason(error)}); make room, and the same command goes on"
+        raise UnwritableError(told) from None
 
 
 def settings_text(values: dict[str, Any]) -> str:

@@ -49,14 +49,15 @@ def rate(wanted: Optimiser, epoch: int, epochs: int, losses: list[float]) -> flo
     if epoch < wanted.warmup:
         return wanted.lr * (epoch + 1) / (wanted.warmup + 1)
     if wanted.schedule == "cosine":
-        share = (epoch - wanted.warmup) / max(epochs - wanted.warmup, 1)
+        since, length = epoch - wanted.warmup, wanted.restart or max(epochs - wanted.warmup, 1)
+        share = since % length / length
         return wanted.least_lr + (wanted.lr - wanted.least_lr) * (1 + math.cos(math.pi * share)) / 2
     if wanted.schedule == "plateau":
-        drops, best, since = 0, math.inf, 0
+        drops, best, bad = 0, math.inf, 0
         for loss in losses:
-            best, since = (loss, 0) if loss < best else (best, since + 1)
-            if since >= wanted.plateau:
-                drops, since = drops + 1, 0
+            best, bad = (loss, 0) if loss < best else (best, bad + 1)
+            if bad >= wanted.plateau:
+                drops, bad = drops + 1, 0
         return max(wanted.lr / 10.0**drops, wanted.least_lr)
     return wanted.lr
 

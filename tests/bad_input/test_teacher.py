@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ CASES: list[tuple[str, str, int]] = [
     ("s.h5 --label z --out o", "unknown label 'z'", 2),
     ("s.h5 --folds z --out o", "unknown fold set 'z'", 2),
     ("s.h5 --modalities slid --out o", "did you mean 'slide'?", 2),
+    ("s.h5 --modalities lung --out o", "give its store too: `mmcli preprocess` makes tables, `extract-features`", 2),
+    ("s.h5 --out thesis.txt/o", "settings.yaml: cannot be written (Not a directory); give another --out", 2),
     ("s.h5 --method kd --out o", "is a method of distill", 2),
     ("s.h5 --method atention --out o", "did you mean 'attention'?", 2),
     ("s.h5 --imputer mice --out o", "there is no table among the modalities", 2),
@@ -102,11 +105,40 @@ def test_stores_of_two_cohorts(wrong: Callable[..., str]) -> None:
     wrong("train-teacher s.h5 other.h5 --out o", "is it a store of another cohort?", 2)
 
 
+def test_stores_of_two_cohorts_with_the_same_ids(
+    tmp_path: Path, write_made_store: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    stores = [
+        write_made_store(tmp_path / f"{name}.h5", {"y": y}, tables={name: X}) for name, y in (("t", Y), ("u", 1 - Y))
+    ]
+    line = ["train-teacher", *map(str, stores), "--out", str(tmp_path / "run"), "--set", "epochs=2"]
+    assert cli._guarded(line) == 2 and not (tmp_path / "run").exists()
+    err = capsys.readouterr().err
+    assert "u.h5: patient p0000 is 'yes' of y, and 'no' in " in err and "is it a store of another cohort?" in err
+
+
 def test_a_loss_that_is_not_finite(told: Callable[..., Any], tmp_path: Path) -> None:
     code, err = told(Y, X, None, "--set", "lr=1e30", "--set", "optimiser=sgd", "--set", "epochs=50")
     (line,) = [line for line in err.splitlines() if line.startswith("mmcli: ")]
     assert code == 2 and " in epoch " in line and "at learning rate 1e+30" in line and "Traceback" not in err
     assert list(tmp_path.glob("run/.cv-*.partial/checkpoint.safetensors"))
+
+
+def test_a_disk_that_is_full(
+    tmp_path: Path, write_made_store: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = write_made_store(tmp_path / "s.h5", {"y": Y}, tables={"t": X})
+    line = ["train-teacher", str(store), "--out", str(tmp_path / "run"), "--set", "epochs=2", "--set", "width=64"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16384, before[1]))
+    try:
+        code = cli._guarded(line)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 2 and not list(tmp_path.glob("run/cv-*"))
+    err = capsys.readouterr().err
+    assert "cv-0-seed-0.partial: cannot be written (File too large)" in err and "Traceback" not in err
+    assert cli._guarded(line) == 0 and len(list(tmp_path.glob("run/cv-*"))) == 5
 
 
 def test_weights_of_another_shape(told: Callable[..., Any], tmp_path: Path) -> None:

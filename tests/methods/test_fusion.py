@@ -176,9 +176,10 @@ def test_requests_that_a_method_cannot_meet(write_made_store: Write, tmp_path: P
     cases: list[tuple[str, list[str], dict[str, str], str]] = [
         ("single", [], {}, "takes one modality, here are 7"),
         ("lnmp", [], {}, r"takes one modality of instances and tables, here are 2 \(he, slide\)"),
-        ("lnmp", ["t", "u"], {}, "`attention` takes tables alone"),
+        ("lnmp", ["t", "u"], {}, "`mmcli extract-features` makes one, and `attention` takes tables alone"),
         ("cross-attention", ["t", "u"], {"heads": "5"}, "does not divide width=32"),
         ("mdfn", list("tuvwx"), {"low_rank": "false"}, "the full product of 5 modalities has 39,135,393 numbers"),
+        ("mdfn", list("tuv"), {"width": "300"}, "the full product of 3 modalities has 27,270,901 numbers"),
     ]
     for method, modalities, options, problem in cases:
         out = tmp_path / "run"

@@ -14,8 +14,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from mmcli.errors import DamagedError, RequestError
+from mmcli.methods.kd import KnowledgeDistillation
 from mmcli.settings import DistillSettings, TeacherSettings
 from mmcli.stages import distill, teacher
+from mmcli.training.latents import read_latents
 
 Write = Callable[..., Path]
 QUICK = {"epochs": "4", "width": "8"}
@@ -114,3 +116,25 @@ def test_wrong_teachers(store: Path, taught: Path, tmp_path: Path, write_made_st
     (damaged / "cv-0-seed-0/weights.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(DamagedError, match="train it again"):
         distill.run(settings(store, damaged, out, force=True))
+
+
+def test_a_student_that_needs_them_gets_the_teachers_latents_of_the_same_part(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = {"stores": [store], "set": QUICK, "seeds": [0, 1], "quiet": True, "keep_latents": True}
+    teacher.run(TeacherSettings(**quick, out=tmp_path / "teacher"))
+    plain, seen = KnowledgeDistillation.loss, {}
+
+    def loss(self: Any, batch: Any) -> Any:
+        seen.update(zip(batch.rows.tolist(), batch.extra["teacher.latent.joint"].numpy(), strict=True))
+        return plain(self, batch)
+
+    monkeypatch.setattr(KnowledgeDistillation, "needs", frozenset({"teacher-latents"}))
+    monkeypatch.setattr(KnowledgeDistillation, "loss", loss)
+    distill.run(settings(store, tmp_path / "teacher", tmp_path / "s", only_folds=[2], only_seeds=[1]))
+    kept = read_latents(tmp_path / "teacher/cv-2-seed-1")
+    ids = list(json.loads((tmp_path / "teacher/run.json").read_text())["fold_assignment"])
+    theirs = dict(zip(kept.ids, kept.latents["joint"], strict=True))
+    assert len(seen) > 30
+    for row, z in seen.items():
+        np.testing.assert_allclose(z, theirs[ids[row]], atol=1e-5)

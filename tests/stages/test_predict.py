@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mmcli.errors import RequestError
+from mmcli.methods.attention import Attention
 from mmcli.settings import GuideSettings, ImputeSettings, PredictSettings, TeacherSettings
 from mmcli.stages import guide, impute, predict, teacher
 
@@ -117,6 +119,43 @@ def test_another_store(
     with pytest.raises(RequestError, match=message):
         table(run, store, tmp_path / "p.csv")
     assert not (tmp_path / "p.csv").exists()
+
+
+def test_a_column_that_no_new_patient_has(run: Path, tmp_path: Path, write_made_store: Write) -> None:
+    """Its kind cannot be told from its cells: it is not observed, of whatever kind it came."""
+    made = cohort(20)
+    made["tables"]["t"][:, 1] = np.nan
+    known = table(run, write_made_store(tmp_path / "k.h5", **made), tmp_path / "k.csv")
+    guessed = table(run, write_made_store(tmp_path / "g.h5", **made | {"categories": {}}), tmp_path / "g.csv")
+    pd.testing.assert_frame_equal(guessed, known)
+    assert known.modalities.str.contains("t").any()
+
+
+def test_a_method_that_samples_tells_its_own_spread(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Attention.predict
+
+    def sampled(self: Any, batch: Any) -> dict[str, dict[str, torch.Tensor]]:
+        draws = torch.tensor([[-0.01, 0.01], [0.01, -0.01]], dtype=torch.float64).unsqueeze(1)
+        return {"": {"y": plain(self, batch)[""]["y"] + draws}}
+
+    monkeypatch.setattr(Attention, "predict", sampled)
+    frame = table(run, run.parent / "s.h5", tmp_path / "p.csv")
+    assert list(frame)[-3:] == ["sd_yes", "uncertainty", "modalities"]
+    np.testing.assert_allclose(frame.uncertainty, 0.01, rtol=1e-6)
+
+
+def test_the_modalities_are_those_that_any_part_used(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = table(run, run.parent / "s.h5", tmp_path / "p.csv").modalities
+    plain, calls = Attention.used, []
+
+    def used(self: Any, present: dict[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+        calls.append(1)  # the last part had nobody to learn the slides from
+        return {"": plain(self, present)[""] | ({"slide": present["slide"] & False} if len(calls) == 5 else {})}
+
+    monkeypatch.setattr(Attention, "used", used)
+    assert (table(run, run.parent / "s.h5", tmp_path / "q.csv").modalities == before).all() and len(calls) == 5
 
 
 def test_wrong_runs(run: Path, tmp_path: Path, write_made_store: Write) -> None:

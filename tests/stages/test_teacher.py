@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,21 @@ def test_the_second_time_nothing_is_done_and_another_request_is_refused(run: Pat
         teacher.run(settings(store, run))
     with pytest.raises(RequestError, match="modalities"):
         teacher.run(settings(store, run, seeds=[0, 1], modalities=["slide"]))
+
+
+def test_a_part_has_its_own_wall_time_and_the_rate_warms_up(write_made_store: Write, tmp_path: Path) -> None:
+    """mdfn's parts are trained one after another, though its tables could be a stack's."""
+    made = cohort()
+    del made["bags"]
+    out = tmp_path / "run"
+    options = {"epochs": "12", "warmup": "3", "lr": "0.004", "schedule": "constant"}
+    started = time.monotonic()
+    teacher.run(settings(write_made_store(tmp_path / "s.h5", **made), out, method="mdfn", set=options))
+    taken = time.monotonic() - started
+    seconds = [json.loads(p.read_text())["wall_s"] for p in out.glob("*/provenance.json")]
+    assert len(seconds) == 5 and min(seconds) > 0 and sum(seconds) <= taken + 0.01
+    rates = pd.read_csv(out / "cv-0-seed-0/history.csv").lr
+    assert list(rates) == pytest.approx([0.001, 0.002, 0.003] + [0.004] * 9)
 
 
 def test_parts_trained_alone_in_any_order_have_the_same_bits(run: Path, store: Path, tmp_path: Path) -> None:

@@ -114,8 +114,10 @@ def test_turns_alternate_in_steps_and_in_epochs(made: Any) -> None:
     steps = len(trained(made, [{"name": "one", "turns": turns[:1]}])[0].seen) // 6
     a, b = ("step", True, False, False), ("step", False, True, True)
     assert trained(made, [{"name": "one", "turns": turns}])[0].seen == [a, b] * (6 * steps)
-    by_epoch = trained(made, [{"name": "one", "turns": turns, "alternate": "epoch"}])[0].seen
-    assert by_epoch == ([a] * steps + [b] * steps) * 3
+    slow = [(["a"], ADAM), (["b"], Optimiser("sgd", 1e-3))]
+    by_epoch, trainer = trained(made, [{"name": "one", "turns": slow, "alternate": "epoch"}])
+    assert by_epoch.seen == ([a] * steps + [b] * steps) * 3
+    assert [row["lr"] for row in trainer.state.history] == [1e-2, 1e-3] * 3  # of whoever moved
 
 
 def test_the_kept_weights_are_those_of_the_best_validation_loss(made: Any) -> None:
@@ -183,6 +185,17 @@ def test_a_loss_that_is_not_finite_stops_with_epoch_batch_and_rate(made: Any, tm
     assert kept is not None and kept.state.epoch == 1
     one, _ = trained(made, [{"name": "one", "turns": [([""], ADAM)], "epochs": 1}])
     assert all(torch.equal(kept.weights[n], t) for n, t in one.state_dict().items())
+
+
+def test_the_loss_of_any_turn_stops_it(made: Any) -> None:
+    class Breaks(Two):
+        def phases(self) -> list[Phase]:
+            second = Turn(["b"], lambda batch: super(Breaks, self).loss(batch) * math.nan, SGD)
+            return [Phase("one", [Turn(["a"], self.loss, ADAM), second], 1, 0, 8)]
+
+    data, roles, spec = made
+    with pytest.raises(RequestError, match=r"loss of 'one' became nan in batch 0 of 5, in epoch 0"):
+        Trainer(Breaks(spec, MethodSettings(), []), data, roles, NAME).train()
 
 
 def test_an_infinite_validation_loss_stops_too(made: Any) -> None:
@@ -253,42 +266,6 @@ def test_a_phase_that_nobody_can_take_part_in(made: Any) -> None:
     nobody = {"name": "pairs", "turns": [([""], ADAM)], "who": lambda roster: torch.zeros(len(roster.labelled)).bool()}
     with pytest.raises(RequestError, match="fold 0 of 'cv': no training patient can take part in 'pairs'"):
         trained(made, [nobody])
-
-
-def torch_rates(scheduler: Callable[[torch.optim.Optimizer], Any], lr: float, losses: list[float]) -> list[float]:
-    """The rate of each epoch by a scheduler of torch."""
-    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr)
-    made, found = scheduler(optimiser), []
-    for loss in losses:
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        plateau = isinstance(made, torch.optim.lr_scheduler.ReduceLROnPlateau)
-        made.step(loss) if plateau else made.step()
-    return found
-
-
-def test_rates_are_torchs() -> None:
-    from torch.optim import lr_scheduler as schedulers
-
-    losses = [5, 4, 4.5, 4.2, 4.1, 3, 3.5, 3.2, 3.1, 3.05, 3.3, 3.4, 2.9]
-    cosine = Optimiser(lr=0.3, schedule="cosine", least_lr=0.01)
-    ours = [turns.rate(cosine, e, 13, []) for e in range(13)]
-    assert ours == pytest.approx(torch_rates(lambda o: schedulers.CosineAnnealingLR(o, 13, 0.01), 0.3, losses))
-    plateau = Optimiser(lr=0.3, schedule="plateau", plateau=2, least_lr=1e-3)
-    ours = [turns.rate(plateau, e, 13, losses[:e]) for e in range(13)]
-    # torch counts `patience` bad epochs before the one that lowers the rate, and compares without a threshold here
-    theirs = torch_rates(
-        lambda o: schedulers.ReduceLROnPlateau(o, patience=1, threshold=0, min_lr=1e-3, eps=0), 0.3, losses
-    )
-    assert ours == pytest.approx(theirs) and len(set(ours)) == 4
-    warm = Optimiser(lr=0.3, schedule="cosine", warmup=3)
-    ours = [turns.rate(warm, e, 13, []) for e in range(13)]
-
-    def both(o: torch.optim.Optimizer) -> Any:
-        start = schedulers.LinearLR(o, 1 / 4, 1.0, total_iters=3)
-        return schedulers.SequentialLR(o, [start, schedulers.CosineAnnealingLR(o, 10)], [3])
-
-    assert ours == pytest.approx(torch_rates(both, 0.3, losses))
 
 
 def test_settings_from_text() -> None:

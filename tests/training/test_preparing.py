@@ -55,6 +55,16 @@ def test_an_imputers_answers_are_encoded_draw_by_draw_and_stay_unobserved() -> N
     assert observed[2].tolist() == [0, 1, 0, 0]
 
 
+@pytest.mark.parametrize("unit", [1e-250, 1e-12, 1e200])
+def test_a_columns_unit_does_not_matter(unit: float) -> None:
+    rows = [[1, 0, 0], [3, 2, 1], [NAN, 0, 1], [-5, 2, 1]]
+    plain = a_table(rows)
+    other = a_table([[x * unit, *rest] for x, *rest in rows])
+    ours, theirs = (TableEncoder.fit(t, np.arange(4)).encode(t)[0] for t in (other, plain))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert np.ptp(ours[:, 0]) > 2
+
+
 def test_what_is_constant_or_never_observed_is_zero() -> None:
     table = a_table([[0.1, 0, NAN], [0.1, 0, NAN], [7, 1, 0]])
     values, observed = (encoder := TableEncoder.fit(table, np.arange(2))).encode(table)
