@@ -1,5 +1,5 @@
-"""The super learner: regressions a modality, a forest and boosting, weighted by how well they predict patients whom
-they have not seen."""
+"""The super learner: regressions a modality, a forest, boosting and fusion networks, alike or weighted by how well they
+predict patients whom they have not seen."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor, nn
 
+from mmcli.errors import RequestError
+from mmcli.methods.additive import Additive
+from mmcli.methods.attention import Attention
 from mmcli.methods.baselines import Boosting, Forest, Logistic
+from mmcli.methods.gated import Gated
 from mmcli.methods.late import Late
+from mmcli.methods.network import NetworkMethod
 from mmcli.methods.pooled import pool_bag
 from mmcli.store.batch import PackedBag
 from mmcli.training.batch import Batch
-from mmcli.training.method import Fitted, MethodSettings, probabilities
+from mmcli.training.method import Fitted, MethodSettings, Phase, probabilities
 from mmcli.training.spec import DataSpec
 
 Floats = NDArray[np.float64]
-LIBRARY = ("votes", "late", "logistic", "forest", "boosting")
+NETWORKS: dict[str, type[NetworkMethod]] = {"attention": Attention, "gated": Gated, "additive": Additive}
+LIBRARY = ("votes", "late", "logistic", "forest", "boosting", *NETWORKS)
 SMALLEST = 1e-4  # of a probability, so that a tree's 0 does not outvote everybody
 
 
@@ -35,7 +41,8 @@ class SuperLearnerSettings(MethodSettings):
         "late,forest,boosting",
         pattern=rf"^({'|'.join(LIBRARY)})(,({'|'.join(LIBRARY)}))*$",
         description="The library: votes (a regression a modality, each a learner of its own), late (their mean), "
-        "logistic, forest, boosting (on the joint columns).",
+        "logistic, forest, boosting (on the joint columns), and with equal weights the networks "
+        f"{', '.join(NETWORKS)} (on all modalities).",
     )
     joint: Literal["tables", "all"] = Field(
         "tables", description="What forest, boosting and logistic see; without a table all."
@@ -60,7 +67,8 @@ class SuperLearner(Fitted):
     `penalty` / n times the squared distances of log w and log s from where each learner's evidence is first made to fit
     the labels alone, and all then count alike: with a large penalty that is what remains. Each task has its own. The
     paper leaves the family of combinations open; on the log-odds a convex one is the logarithmic opinion pool that
-    `late` is with equal weights.
+    `late` is with equal weights. A network among the learners (with equal weights alone) has the defaults of its method
+    and stops by the validation patients.
 
     At inference it takes any subset: a modality's regression answers where the modality is there, the joint models
     where one of theirs is (a hole and an absent modality as in `logistic`, `forest`, `boosting`); the weights of those
@@ -78,7 +86,7 @@ class SuperLearner(Fitted):
     def __init__(self, spec: DataSpec, settings: Any) -> None:
         super().__init__(spec, settings)
         s = settings
-        self.asked = list(dict.fromkeys(s.learners.split(",")))
+        self.asked = learners(s)
         tables = [t.name for t in spec.tables]
         joint = spec.only(tables) if s.joint == "tables" and tables else spec
         options = {
@@ -87,15 +95,37 @@ class SuperLearner(Fitted):
             "forest": {"trees": s.trees},
             "boosting": {"rounds": s.rounds, "rate": 0.05, "leaves": 7, "features": 0.3, "l2": 2.0},
         }
-        kinds: dict[str, type[Fitted]] = {"late": Late, "logistic": Logistic, "forest": Forest, "boosting": Boosting}
+        fitted: dict[str, type[Fitted]] = {"late": Late, "logistic": Logistic, "forest": Forest, "boosting": Boosting}
         wanted = list(dict.fromkeys("late" if name == "votes" else name for name in self.asked))
         self.models = nn.ModuleDict()
         for name in wanted:
-            own = kinds[name].Settings.model_validate(options[name])
-            self.models[name] = kinds[name](spec if name == "late" else joint, own)
+            if name in NETWORKS:
+                self.models[name] = NETWORKS[name](spec, NETWORKS[name].Settings())
+                continue
+            own = fitted[name].Settings.model_validate(options[name])
+            self.models[name] = fitted[name](spec if name == "late" else joint, own)
         count = sum(len(self._late().groups) if name == "votes" else 1 for name in self.asked)
         self.register_buffer("weight", torch.full((len(spec.tasks), count), 1 / count, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(len(spec.tasks), dtype=torch.float64))
+
+    @classmethod
+    def check(cls, bags: list[str], tables: list[str], settings: Any) -> None:
+        """RequestError where weights are to be learned for a network, which no held-out patients are predicted by."""
+        for name in NETWORKS.keys() & set(learners(settings)) if settings.weights == "learned" else ():
+            raise RequestError(
+                f"--set learners={settings.learners}: weights are learned from V fits of each learner, and the network "
+                f"{name!r} is trained once; add --set weights=equal, or leave it out"
+            )
+
+    def phases(self) -> list[Phase]:
+        """One fit of all but the networks, then each network's own training, with its own early stopping."""
+        phases = super().phases() if self.models.keys() - NETWORKS.keys() else []
+        for name in [name for name in self.models if name in NETWORKS]:
+            model: Any = self.models[name]
+            for phase in model.phases():
+                turns = [replace(t, trains=[f"models.{name}.{module}" for module in t.trains]) for t in phase.turns]
+                phases.append(replace(phase, name=name, turns=turns))
+        return phases
 
     def fit(self, train: Iterable[Batch], validation: Iterable[Batch]) -> None:
         """Held-out predictions, the weights that fit them, then the library on everybody."""
@@ -111,8 +141,9 @@ class SuperLearner(Fitted):
         self._fit(pieces)
 
     def _fit(self, pieces: list[Batch]) -> None:
-        for model in self.models.values():
-            model.fit(iter(pieces), iter([]))  # type: ignore[operator]
+        for name, model in self.models.items():
+            if name not in NETWORKS:
+                model.fit(iter(pieces), iter([]))  # type: ignore[operator]
 
     def _held_out(
         self, pieces: list[Batch], task: str, y: NDArray[np.int64], folds: int
@@ -147,7 +178,10 @@ class SuperLearner(Fitted):
                 continue
             have = model.votes(batch)[0].any(-1) if name == "late" else self._any(batch, model.spec.modalities)
             there.append(have.unsqueeze(-1))
-            votes.append(model.predict(batch)[""][task].clamp(min=SMALLEST).log().unsqueeze(1))
+            log_p = model.predict(batch)[""][task].clamp(min=SMALLEST).log()
+            if name in NETWORKS:  # its classes were weighted alike: the training prior is not in its answer yet
+                log_p = log_p + self._log_prior(task).to(log_p.device)
+            votes.append(log_p.unsqueeze(1))
         return torch.cat(there, 1), torch.cat(votes, 1)
 
     def predict(self, batch: Batch) -> dict[str, dict[str, Tensor]]:
@@ -155,9 +189,12 @@ class SuperLearner(Fitted):
         logits = {}
         for t, task in enumerate(self.spec.tasks):
             there, votes = self._answers(batch, task.name)
-            prior = log_prior(np.array(task.prior)).to(votes.device)
+            prior = self._log_prior(task.name).to(votes.device)
             logits[task.name] = prior + self.scale[t] * pooled_votes(there, votes - prior, self.weight[t])
         return {"": probabilities(logits)}
+
+    def _log_prior(self, task: str) -> Tensor:
+        return log_prior(np.array(next(t.prior for t in self.spec.tasks if t.name == task)))
 
     def _late(self) -> Late:
         model: Any = self.models["late"]
@@ -165,6 +202,11 @@ class SuperLearner(Fitted):
 
     def _any(self, batch: Batch, names: list[str]) -> Tensor:
         return torch.stack([batch.present[m] for m in names]).any(0)
+
+
+def learners(settings: SuperLearnerSettings) -> list[str]:
+    """The names of the library's learners, each once."""
+    return list(dict.fromkeys(settings.learners.split(",")))
 
 
 def log_prior(shares: Floats) -> Tensor:

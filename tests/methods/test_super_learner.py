@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from mmcli.methods.super_learner import SuperLearner, SuperLearnerSettings, combine, pooled_votes, summarised
+from mmcli.errors import RequestError
+from mmcli.methods import METHODS
+from mmcli.methods.super_learner import SMALLEST, SuperLearner, SuperLearnerSettings, combine, pooled_votes, summarised
+from mmcli.settings import TeacherSettings
+from mmcli.stages import teacher
+from mmcli.store import Stores
 from mmcli.store.batch import PackedBag
 from mmcli.training.batch import Batch, TableRows
+from mmcli.training.data import PartData, load_cohort
+from mmcli.training.part import read_part
 from mmcli.training.spec import DataSpec, TableSpec, TaskSpec
 
 HALF = np.array([0.5, 0.5])
@@ -100,6 +112,41 @@ def test_it_follows_the_better_learner() -> None:
         assert mean[kind, better] > mean[kind, worse] + 0.02
         assert mean[kind, "super-learner"] > mean[kind, better] - 0.02
         assert mean[kind, "super-learner"] > mean[kind, worse] + 0.02
+
+
+def test_a_network_is_a_learner_like_the_others(write_made_store: Callable[..., Path], tmp_path: Path) -> None:
+    """The trained part's prediction is the prior and the mean evidence of its two models; the network's classes were
+    weighted alike, so that its evidence is log p - log 1/2."""
+    rng = np.random.default_rng(3)
+    y = (rng.random(90) < 0.3).astype(np.int64)
+    bags: list[Any] = [rng.normal(size=(3, 4)) + label for label in y]
+    roles = np.array([1] * 60 + [2] * 15 + [3] * 15)
+    store = write_made_store(tmp_path / "s.h5", {"y": y}, {"b": bags}, {"t": rng.normal(size=(90, 3))}, roles)
+    given: dict[str, Any] = {"stores": [store], "label": ["y"], "quiet": True, "method": "super-learner"}
+    options = {"learners": "late,gated", "weights": "equal"}
+    teacher.run(TeacherSettings(**given, out=tmp_path / "run", set=options))
+    folder = tmp_path / "run/cv-0-seed-0"
+    frame = pd.read_parquet(folder / "predictions-y.parquet").set_index("patient_id")
+    part = read_part(folder, METHODS)
+    assert [phase.name for phase in part.method.phases()] == ["fit", "gated"]
+    epochs = pd.read_csv(folder / "history.csv")
+    assert len(epochs) > 2 and epochs["train_loss"].iloc[-1] < epochs["train_loss"].iloc[0]
+    with Stores([store]) as stores:
+        data = load_cohort(stores, ["y"], ["b", "t"], budget=1 << 30, withhold={}, seed=0)
+        batch = PartData(data, part.prepared, {}).batch(np.arange(90))
+        late, gated = (part.method.models[name].eval() for name in ("late", "gated"))
+        with torch.no_grad():
+            p = [model.predict(batch)[""]["y"].clamp(min=SMALLEST) for model in (late, gated)]
+    prior = torch.tensor(part.method.spec.tasks[0].prior, dtype=torch.float64)
+    assert prior[1] != 0.5
+    logits = prior.log() + ((p[0] / prior).log() + (p[1] / 0.5).log()) / 2
+    assert frame["p_yes"].to_numpy() == pytest.approx(logits.softmax(-1)[:, 1].numpy(), abs=1e-6)
+
+
+def test_weights_are_not_learned_for_a_network() -> None:
+    with pytest.raises(RequestError, match="'gated' is trained once; add --set weights=equal"):
+        SuperLearner.check(["b"], ["t"], SuperLearnerSettings(learners="late,gated"))
+    SuperLearner.check(["b"], ["t"], SuperLearnerSettings(learners="late,gated", weights="equal"))
 
 
 def batch_of(tables: dict[str, np.ndarray], y: np.ndarray) -> Batch:
