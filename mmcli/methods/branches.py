@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmcli.blocks.dropout_linear import DropoutLinear
 from mmcli.blocks.gated_attention import GatedAttention
 from mmcli.blocks.mlp import MLP
+from mmcli.blocks.relu_dropout import ReLUDropout
 from mmcli.store.batch import PackedBag
 from mmcli.training.batch import Batch, TableRows
 from mmcli.training.spec import DataSpec
@@ -18,17 +19,17 @@ class BagBranch(nn.Module):
 
     def __init__(self, dim: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.project = nn.Sequential(DropoutLinear(dim, width, dropout / 2), nn.ReLU(), nn.Dropout(dropout))
+        self.project = nn.Sequential(DropoutLinear(dim, width, dropout / 2), ReLUDropout(dropout))
         self.pool = GatedAttention(width, max(width // 2, 8))
 
     def forward(self, bag: PackedBag) -> Tensor:
         """(n, width), not negative; zeros for a patient without an instance."""
-        pooled: Tensor = self.pool(self.project(bag.features), bag.owner, len(bag))
+        pooled: Tensor = self.pool(self.project(bag.rows), bag.owner, len(bag))
         return pooled
 
     def attention(self, bag: PackedBag) -> Tensor:
         """The weight (N,) of each instance; each patient's sum to 1."""
-        return self.pool.weights(self.project(bag.features), bag.owner, len(bag))
+        return self.pool.weights(self.project(bag.rows), bag.owner, len(bag))
 
 
 class TableBranch(nn.Module):

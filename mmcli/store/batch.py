@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -12,23 +12,33 @@ from torch import Tensor
 
 from mmcli.store.join import JoinedBag
 
-LARGE = 1 << 16  # numbers: a bag of as many is worth some calls of its own
+Ints = NDArray[np.int64]
+SMALL = 1 << 13  # numbers: fewer in a bag are not worth a call of their own
+CACHED = 1 << 17  # numbers at a time, which stay in the processor's cache
 
 
-@dataclass(frozen=True)
 class PackedBag:
     """The bags of n patients, concatenated: no padding, no bag thrown away.
 
     features (N, dim); patient i of the batch owns rows offsets[i]:offsets[i+1]; `present` (n,) says who has the
-    modality at all (a patient without it has no rows).
+    modality at all (a patient without it has no rows). `rows` are the features as they are: the tensor, or what it can
+    be made of, for a layer that takes them piece by piece; the tensor is made when it is first asked for.
     """
 
-    features: Tensor
-    offsets: Tensor
-    present: Tensor
+    def __init__(self, rows: Tensor | StandardisedRows, offsets: Tensor, present: Tensor) -> None:
+        self.rows = rows
+        self.offsets = offsets
+        self.present = present
 
     def __len__(self) -> int:
         return len(self.present)
+
+    @property
+    def features(self) -> Tensor:
+        """(N, dim)."""
+        if not isinstance(self.rows, Tensor):
+            self.rows = self.rows.tensor()
+        return self.rows
 
     @property
     def owner(self) -> Tensor:
@@ -41,7 +51,62 @@ class PackedBag:
         return PackedBag(self.features.to(device), self.offsets.to(device), self.present.to(device))
 
 
-class _Room:
+class StandardisedRows:
+    """(features - mean) * scale of some bags of latents in memory, float32 (N, dim), which nobody has computed yet."""
+
+    def __init__(self, source: Tensor, starts: Ints, offsets: Ints, mean: Tensor, scale: Tensor, room: Room) -> None:
+        """Bag i is rows starts[i] and on of `source`, and rows offsets[i]:offsets[i+1] here."""
+        self._source, self._starts, self._offsets = source, starts, offsets
+        self._scale, self._shift, self._room = scale, -mean * scale, room
+        self.shape = torch.Size((int(offsets[-1]), len(mean)))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def tensor(self) -> Tensor:
+        """All rows (N, dim)."""
+        target = self._room.take(self.shape.numel()).view(self.shape)
+        self._write(target, 0)
+        return target
+
+    def pieces(self, numbers: int, dtype: torch.dtype = torch.float32) -> Iterator[tuple[slice, Tensor]]:
+        """The rows in order as `dtype`, about `numbers` numbers at a time: where they belong, and the rows, which the
+        next piece overwrites."""
+        step = _rows(numbers, self.shape[1])
+        memory = torch.empty(min(step, len(self)), self.shape[1], dtype=dtype)
+        for a in range(0, len(self), step):
+            piece = memory[: len(self) - a]
+            self._write(piece, a)
+            yield slice(a, a + len(piece)), piece
+
+    def _write(self, target: Tensor, a: int) -> None:
+        """Rows a and on into the target, bag by bag, or together where bags are small."""
+        b, offsets = a + len(target), self._offsets
+        first, last = int(np.searchsorted(offsets, a, "right")) - 1, int(np.searchsorted(offsets, b))
+        ends = np.clip(offsets[first : last + 1], a, b)
+        starts = self._starts[first:last] + ends[:-1] - offsets[first:last]
+        if target.numel() < SMALL * (last - first):
+            rows = np.arange(a, b) + np.repeat(starts - ends[:-1], np.diff(ends))
+            self._compute(self._source.index_select(0, torch.from_numpy(rows)), target)
+            return
+        step = _rows(CACHED, self.shape[1])
+        for start, low, high in zip(starts.tolist(), ends[:-1] - a, ends[1:] - a, strict=True):
+            for at in range(low, high, step):
+                end = min(at + step, high)
+                self._compute(self._source[start + at - low : start + end - low], target[at:end])
+
+    def _compute(self, source: Tensor, target: Tensor) -> None:
+        if target.dtype == torch.float32:
+            torch.addcmul(self._shift, source, self._scale, out=target)
+        else:
+            target.copy_(torch.addcmul(self._shift, source, self._scale))
+
+
+def _rows(numbers: int, dim: int) -> int:
+    return max(numbers // max(dim, 1), 1)
+
+
+class Room:
     """Memory for one batch after another. Blocks of this size come from the system and go back to it each time, and to
     touch new memory costs several times what is done with it."""
 
@@ -72,7 +137,7 @@ class Latents:
         self.bag = bag
         self.dim = bag.dim
         self.features: Tensor | None = torch.from_numpy(bag.load()) if in_memory else None
-        self._room = _Room()
+        self._room = Room()
 
     def pack(self, patients: NDArray[np.int64], present: NDArray[np.bool_] | None = None) -> PackedBag:
         """The bags of some patients, in their order. `present` (n of all patients,) may hide bags that exist.
@@ -97,23 +162,14 @@ class Latents:
     ) -> PackedBag:
         """The same as (features - mean) * scale in float32, on the device of `mean` (dim,) and `scale` (dim,).
 
-        Large bags in memory are computed one by one on their way, while they are in the processor's cache.
+        What lies in memory stays there: it is computed when it is used.
         """
-        there, starts, offsets = self._places(patients, present)
-        few = self.features is None or mean.device.type != "cpu" or offsets[-1] * self.dim < LARGE * max(there.sum(), 1)
-        if few:
+        if self.features is None or mean.device.type != "cpu":
             packed = self.pack(patients, present).to(mean.device)
-            features = packed.features.float().sub_(mean).mul_(scale)  # a copy of ours
-            return PackedBag(features, packed.offsets, packed.present)
-        target = self._room.take(int(offsets[-1]) * self.dim).view(int(offsets[-1]), self.dim)
-        assert self.features is not None
-        for i in np.flatnonzero(np.diff(offsets)).tolist():
-            start, a, b = int(starts[i]), int(offsets[i]), int(offsets[i + 1])
-            for at in range(a, b, step := max(2 * LARGE // self.dim, 1)):
-                piece = target[at : min(at + step, b)]
-                source = self.features[start + at - a : start + at - a + len(piece)]
-                torch.sub(source, mean, out=piece).mul_(scale)
-        return PackedBag(target, torch.from_numpy(offsets), torch.from_numpy(there))
+            return PackedBag(torch.addcmul(-mean * scale, packed.features, scale), packed.offsets, packed.present)
+        there, starts, offsets = self._places(patients, present)
+        rows = StandardisedRows(self.features, starts, offsets, mean, scale, self._room)
+        return PackedBag(rows, torch.from_numpy(offsets), torch.from_numpy(there))
 
     def _places(
         self, patients: NDArray[np.int64], present: NDArray[np.bool_] | None

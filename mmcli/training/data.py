@@ -38,8 +38,9 @@ class Moments:
         counts = np.diff(latents.bag.offsets)
         sums, squares = np.zeros((len(counts), latents.dim)), np.zeros((len(counts), latents.dim))
         for i in np.flatnonzero(counts):
-            rows = latents.pack(np.array([i])).features.numpy().astype(np.float64)
-            sums[i], squares[i] = rows.sum(0), (rows**2).sum(0)
+            rows = latents.pack(np.array([i])).features.double()
+            sums[i] = rows.sum(0).numpy()
+            squares[i] = rows.square_().sum(0).numpy()
         if len(bad := np.flatnonzero(~np.isfinite(sums).all(1))):
             raise DamagedError(
                 f"{latents.bag.name}: the features of patient {ids[bad[0]]} are not all finite ({len(bad)} patients); "
