@@ -76,6 +76,33 @@ def pairs_in_order(positive: Bools, score: Floats, w: Floats) -> Floats:
     return ranked(order(score[wanted], wanted, [(score[rest], rest)]), w).auc(w[:, rest].sum(axis=1))
 
 
+def auc_of_each(y: Ints, p: Floats) -> Floats:
+    """AUC (P,) of P sets of patients at once, to the bit what `AUC.of` says of each: labels y (P, n), below 0 for whom
+    it is not to count, and probabilities p (P, n, K). NaN where a class is missing."""
+    known, classes = y >= 0, p.shape[2]
+    areas = [_each_against_rest(y == k, known, p[:, :, k]) for k in ([1] if classes == 2 else range(classes))]
+    mean: Floats = np.stack(areas, axis=1).mean(axis=1)
+    return mean
+
+
+def _each_against_rest(wanted: Bools, known: Bools, score: Floats) -> Floats:
+    """AUC (P,) of one class, from the ranks (P, n) of its patients: twice a rank is a whole number, ties or not."""
+    n = score.shape[1]
+    score = np.where(known, score, np.inf)  # ranks behind everybody
+    order = np.argsort(score, axis=1)
+    ranked = np.take_along_axis(score, order, axis=1)
+    starts = np.ones(score.shape, dtype=bool)
+    starts[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    ends = np.ones(score.shape, dtype=bool)
+    ends[:, :-1] = starts[:, 1:]
+    first = np.maximum.accumulate(np.where(starts, np.arange(n), 0), axis=1)
+    last = np.minimum.accumulate(np.where(ends, np.arange(n), n)[:, ::-1], axis=1)[:, ::-1]
+    found = np.take_along_axis(wanted, order, axis=1)
+    m, others = wanted.sum(axis=1), (known & ~wanted).sum(axis=1)
+    twice = np.where(found, first + last + 2, 0).sum(axis=1) - m * (m + 1)
+    return divide(twice / 2, (m * others).astype(np.float64))
+
+
 AUC = Metric("auc", "AUC", "ranking", auc)
 AUC_OVO = Metric("auc_ovo", "One-vs-one AUC", "ranking", auc_ovo, more_than_two=True)
 AUC_WEIGHTED = Metric("auc_weighted", "Weighted AUC", "ranking", auc_weighted, more_than_two=True)

@@ -4,12 +4,15 @@ autograd and vmap do around them. torch.fx records as much and more, and needs a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as trees
 from torch.utils._python_dispatch import TorchDispatchMode
+
+PRODUCT = torch.ops.aten.bmm.default
 
 
 class _Slot:
@@ -20,38 +23,27 @@ class _Slot:
 
 
 class _Call:
-    """An operator, its arguments with slots for tensors, the slots of its results, those that nobody needs after it."""
+    """An operator, its arguments with slots for tensors, the slots of its results."""
 
     def __init__(self, operator: Any, args: Any, kwargs: Any, results: list[int]) -> None:
         self.operator, self.args, self.kwargs, self.results = operator, list(args), kwargs, results
-        self.drops: list[int] = []
-        self.takes: set[int] = set()
-        self.idle = False
+        self.idle = self.lists = False
 
-    def link(self) -> None:
-        """Find the slots, whose indices are final now."""
-        self.takes = {x.index for x in trees.tree_leaves((self.args, self.kwargs)) if isinstance(x, _Slot)}
-        self._plain = [(i, x.index) for i, x in enumerate(self.args) if isinstance(x, _Slot)]
-        self._nested = [i for i, x in enumerate(self.args) if isinstance(x, (list, tuple)) and _has_slot(x)]
-        self._named = _has_slot(self.kwargs)
+    @property
+    def takes(self) -> list[int]:
+        """The slots of its arguments."""
+        return [x.index for x in trees.tree_leaves((self.args, self.kwargs)) if isinstance(x, _Slot)]
 
-    def play(self, held: list[Any]) -> None:
-        """Take the arguments from the slots, put the results into theirs."""
-        args, kwargs = self.args[:], self.kwargs
-        for i, index in self._plain:
-            args[i] = held[index]
-        for i in self._nested:
-            args[i] = _filled(args[i], held)
-        if self._named:
-            kwargs = _filled(kwargs, held)
-        result = self.operator(*args, **kwargs)
-        if isinstance(result, Tensor):
-            held[self.results[0]] = result
-        else:
-            for index, tensor in zip(self.results, result, strict=True):
-                held[index] = tensor
-        for index in self.drops:
-            held[index] = None
+    def player(self) -> Callable[[list[Any]], Any]:
+        """What computes it from the tensors in their places; quick where the first arguments are all the tensors."""
+        operator, args, kwargs = self.operator, self.args, self.kwargs
+        first = [x.index for x in args if isinstance(x, _Slot)]
+        rest = args[len(first) :]
+        if not first or _has_slot((rest, kwargs)):
+            return lambda held: operator(*_filled(args, held), **_filled(kwargs, held))
+        if len(first) == 1:
+            return lambda held, i=first[0]: operator(held[i], *rest, **kwargs)  # type: ignore[misc]
+        return lambda held, take=itemgetter(*first): operator(*take(held), *rest, **kwargs)  # type: ignore[misc]
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -59,9 +51,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, inputs: Sequence[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.made: list[Any] = list(inputs)  # what lay in each slot
         self.alive: list[Any] = list(inputs)  # so that no two tensors have the same id
         self.slots = {id(tensor): _Slot(i) for i, tensor in enumerate(inputs)}
-        self.held: list[Tensor | None] = [None] * len(inputs)
+        self.constants: set[int] = set()
         self.calls: list[_Call] = []
         self.pure = True
 
@@ -72,14 +65,14 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def slot(self, tensor: Tensor) -> _Slot:
         """Its place; a tensor that comes from nowhere is a constant."""
         if id(tensor) not in self.slots:
-            self._place(tensor, tensor)
+            self.constants.add(self._place(tensor))
         return self.slots[id(tensor)]
 
-    def _place(self, tensor: Any, held: Tensor | None) -> int:
+    def _place(self, tensor: Any) -> int:
         self.alive.append(tensor)
-        self.slots[id(tensor)] = _Slot(len(self.held))
-        self.held.append(held)
-        return len(self.held) - 1
+        self.slots[id(tensor)] = _Slot(len(self.made))
+        self.made.append(tensor)
+        return len(self.made) - 1
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -94,56 +87,99 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.alive.append(result)
                 return result
         results = [result] if isinstance(result, Tensor) else list(result)
-        call = _Call(func, taken, named, [self._place(tensor, None) for tensor in results])
+        call = _Call(func, taken, named, [self._place(tensor) for tensor in results])
+        call.lists = not isinstance(result, Tensor)
         call.idle = func is torch.ops.aten.mul.Scalar and args[1] == 1 and result.dtype == args[0].dtype
         self.calls.append(call)
         return result
 
 
 class Recording:
-    """What a function did, to be done again; `record` makes it."""
+    """What a function did, to be done again; `record` makes it. `held` are the constants in their places."""
 
-    def __init__(self, held: list[Any], calls: list[_Call], inputs: int, outputs: list[int], shape: Any) -> None:
-        self._held, self._calls, self._inputs, self._outputs, self._shape = held, calls, inputs, outputs, shape
+    def __init__(
+        self,
+        held: list[Any],
+        calls: list[_Call],
+        inputs: int,
+        outputs: list[int],
+        shape: Any,
+        matrices: set[tuple[int, ...]],
+    ) -> None:
+        self.matrices = matrices  # the shapes that are multiplied, and those of the products
+        self._held, self._inputs, self._outputs, self._shape = held, inputs, outputs, shape
+        self._calls = []
         needed = set(outputs) | {i for i, x in enumerate(held) if i < inputs or x is not None}
         for call in reversed(calls):
-            touched = call.takes | set(call.results)
-            call.drops = list(touched - needed)
+            touched = {*call.takes, *call.results}
+            drops = tuple(touched - needed)
             needed |= touched
+            single = call.results[0] if len(call.results) == 1 and not call.lists else None
+            self._calls.append((call.player(), single, call.results, drops))
+        self._calls.reverse()
 
     @torch.no_grad()
     def __call__(self, inputs: Any) -> Any:
         """The function's result for other numbers."""
         held = self._held[:]
-        held[: self._inputs] = trees.tree_leaves(inputs)
-        for call in self._calls:
-            call.play(held)
+        held[: self._inputs] = _leaves(inputs)
+        for play, single, results, drops in self._calls:
+            if single is not None:
+                held[single] = play(held)
+            else:
+                for index, tensor in zip(results, play(held), strict=True):
+                    held[index] = tensor
+            for index in drops:
+                held[index] = None
         return trees.tree_unflatten([held[i] for i in self._outputs], self._shape)
 
 
-def record(function: Callable[[Any], Any], inputs: Any) -> tuple[Any, Recording]:
+def record(function: Callable[[Any], Any], inputs: Any, kept: Sequence[Tensor] = ()) -> tuple[Any, Recording]:
     """The result of `function(inputs)`, tensors in dicts, lists and tuples, and its recording.
 
     A recording holds for inputs of the same shapes and types, and for a function whose course depends on no tensor's
-    value and that draws no random numbers.
+    value and that draws no random numbers. What else the function uses are constants, except for `kept`, which may hold
+    other numbers at another time. What rests on constants alone is computed once.
     """
-    tensors = trees.tree_leaves(inputs)
+    tensors = _leaves(inputs)
     with _Recorder(tensors) as recorder:
+        moving = {recorder.slot(tensor).index for tensor in kept}
         result = function(inputs)
     leaves, shape = trees.tree_flatten(result)
     slots = [recorder.slot(tensor) for tensor in leaves]
     calls = _shortened(recorder) if recorder.pure else recorder.calls
+    held = [x if i in recorder.constants else None for i, x in enumerate(recorder.made)]
     outputs = [slot.index for slot in slots]
-    for call in calls:
-        call.link()
     if recorder.pure:
-        needed, kept = set(outputs), []
-        for call in reversed(calls):
+        needed, wanted = set(outputs), []
+        for call in reversed(_unsettled(calls, held, moving)):
             if needed & set(call.results):
-                needed |= call.takes
-                kept.append(call)
-        calls = kept[::-1]
-    return result, Recording(recorder.held, calls, len(tensors), outputs, shape)
+                needed |= set(call.takes)
+                wanted.append(call)
+        calls = wanted[::-1]
+    multiplied = {i for call in calls if call.operator is PRODUCT for i in (*call.takes, *call.results)}
+    matrices = {tuple(recorder.made[i].shape[1:]) for i in multiplied}
+    return result, Recording(held, calls, len(tensors), outputs, shape, matrices)
+
+
+@torch.no_grad()
+def _unsettled(calls: list[_Call], held: list[Any], moving: set[int]) -> list[_Call]:
+    """The calls whose results change. Those of the others, and views of what is `moving`, are put into `held`."""
+    left = []
+    for call in calls:
+        takes = call.takes
+        moves = moving.intersection(takes)
+        if any(held[i] is None for i in takes) or (moves and call.lists):
+            left.append(call)
+            continue
+        result = call.player()(held)
+        if moves and not any(_shares(result, held[i]) for i in moves):
+            left.append(call)
+            continue
+        moving.update(call.results if moves else [])
+        for i, tensor in zip(call.results, result if call.lists else [result], strict=True):
+            held[i] = tensor
+    return left
 
 
 def _shortened(recorder: _Recorder) -> list[_Call]:
@@ -160,9 +196,21 @@ def _same(a: Tensor, b: Tensor) -> bool:
     """Whether b is another name for a."""
     return (
         a.data_ptr() == b.data_ptr()
-        and a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+        and _shares(a, b)
         and (a.dtype, a.shape, a.stride()) == (b.dtype, b.shape, b.stride())
     )
+
+
+def _shares(a: Tensor, b: Tensor) -> bool:
+    """Whether one is a view of the other's numbers."""
+    return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
+
+
+def _leaves(tree: Any) -> list[Tensor]:
+    """The tensors of dicts, lists and tuples, in a third of the time that torch's function takes."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    return [x for branch in (tree.values() if isinstance(tree, dict) else tree) for x in _leaves(branch)]
 
 
 def _has_slot(tree: Any) -> bool:

@@ -23,20 +23,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmcli.metrics.auc import auc_of_each
 from mmcli.store.parts import TRAIN, VALIDATION
 from mmcli.training.batch import Batch
 from mmcli.training.checkpoint import Checkpoint, Moment, load_checkpoint
 from mmcli.training.engine import Trainer
 from mmcli.training.method import Method, Phase
-from mmcli.training.predicting import defined_auc
 from mmcli.training.seeds import derive
-from mmcli.training.stacked_optimiser import StackedOptimiser, aligned, pack, unpack
+from mmcli.training.stacked_optimiser import ALIGNED, StackedOptimiser, aligned, pack, unpack
 from mmcli.training.stacked_program import Inputs, Program, Tensors
 from mmcli.training.stacked_tables import StackedTables
 from mmcli.training.turns import freeze_all_but, parameters_of
 
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 NOBODY: Ints = np.zeros(0, np.int64)
+FEW = 16  # rows of a stack that cost hardly more than fewer
 MOST_NUMBERS = 1 << 25  # parameters of a stack; larger networks gain nothing by one
 
 
@@ -103,9 +105,10 @@ def train_stack(trainers: list[Trainer], done: Callable[[Trainer], None]) -> Non
 
 
 class _StackedPhase:
-    """One phase of the parts of a stack. Row k of every tensor is part k's; a part that has stopped keeps its row,
-    which moves no longer. At least the last row is nobody's, since the last numbers of a tensor may be computed by
-    other instructions than the rest; and a phase that is resumed has as many rows as before."""
+    """One phase of the parts of a stack. Row k of every tensor is part k's; the row of a part that has stopped moves no
+    longer, and leaves with others once they are half of many. At least the last row is nobody's, since the last numbers
+    of a tensor may be computed by other instructions than the rest; and a phase that is resumed begins with as many
+    rows as before."""
 
     def __init__(
         self, trainers: list[Trainer], number: int, found: list[Checkpoint | None], ends: Callable[[Trainer], None]
@@ -131,11 +134,17 @@ class _StackedPhase:
             if checkpoint is not None:
                 self.optimiser.restore(k, checkpoint.moments)
         self.tables = StackedTables(trainers)
-        widths = np.max([*(row.widths() for row in self.rows), *(sizes[:2] for sizes in kept)], axis=0)
-        self.padded: list[int] = [*(aligned(n) for n in widths.tolist()), len(self.rows)]
+        widths = np.max([*(row.widths() for row in self.rows), *(sizes[:2] for sizes in kept)], axis=0).tolist()
+        for least in (ALIGNED // 2, ALIGNED):  # half of it is enough where all matrices have an even number of columns
+            self.padded = [aligned(widths[0], least), aligned(widths[1]), len(self.rows)]
+            self._programs()
+            nobody = [NOBODY] * len(self.rows)
+            self._learning()
+            self._call(self.step, self.tables.inputs(nobody, self.padded[0]), nobody)
+            if self.step.in_place(self.padded[0]):
+                break
         for trainer in trainers:
             trainer.state.padded = self.padded
-        self._programs()
 
     def _programs(self) -> None:
         self.method = copy.deepcopy(self.rows[0].part.method)
@@ -151,6 +160,25 @@ class _StackedPhase:
         self.step = Program(self.method, loss, self.names, pieces, True)
         self.validate = Program(self.method, self.phase.monitor or loss, self.names, pieces, False)
         self.predict = Program(self.method, probabilities, self.names, pieces, False)
+        self._validation()
+
+    def _validation(self) -> None:
+        """The validation patients piece by piece; their labels and who has nothing to go by, (K, pieces x width)."""
+        count, width = max(len(row.validation) for row in self.rows), self.padded[1]
+        self.pieces: list[tuple[list[Ints], Inputs]] = []
+        self.y = np.full((len(self.rows), count * width), -1)
+        self.nothing = np.zeros(self.y.shape, bool)
+        for j in range(count):
+            chosen = [row.validation[j] if j < len(row.validation) else NOBODY for row in self.rows]
+            self.pieces.append((chosen, self.tables.inputs(chosen, width)))
+            for k, rows in enumerate(chosen):
+                if len(rows):
+                    at = slice(j * width, j * width + len(rows))
+                    self.y[k, at], self.nothing[k, at] = self.rows[k].labels[j], self.rows[k].nothing[j]
+
+    def _learning(self) -> None:
+        turn = self.phase.turns[0]
+        freeze_all_but(self.method, turn, parameters_of(self.method, turn))
 
     def run(self) -> None:
         """All epochs of all parts."""
@@ -165,6 +193,21 @@ class _StackedPhase:
                 row.live = False
                 row.part.method.load_state_dict(self._weights(k) if row.part.best is None else row.part.best)
                 self.ends(row.part)
+            if stopped:
+                self._close_ranks()
+
+    def _close_ranks(self) -> None:
+        """Leave out the rows of parts that have stopped, once they are half of many: a row's numbers do not depend on
+        how many others there are, and the programs are recorded anew."""
+        rows = [k for k, row in enumerate(self.rows) if row.live]
+        if len(self.rows) <= FEW or not rows or 2 * (len(rows) + 1) > len(self.rows):
+            return
+        rows.append(len(self.rows) - 1)  # nobody's
+        self.rows = [self.rows[k] for k in rows]
+        self.rest = {n: x[rows] for n, x in self.rest.items()}
+        self.optimiser = self.optimiser.of(rows)
+        self.tables.keep(rows)
+        self._programs()
 
     def _weights(self, k: int) -> Tensors:
         return self._state(self.optimiser, k)[0]
@@ -184,14 +227,13 @@ class _StackedPhase:
             row.part.keep_good(partial(self._state, before, k))
             steps[k] = row.part.steps(row.phase, row.train)
             row.seed(row.part.state.epoch)
-        turn = self.phase.turns[0]
-        freeze_all_but(self.method, turn, parameters_of(self.method, turn))
+        self._learning()
         losses = []
         for j in range(max(map(len, steps))):
             chosen = [of[j] if j < len(of) else NOBODY for of in steps]
             inputs = self.tables.inputs(chosen, self.padded[0])
             moves = np.array([len(rows) > 0 for rows in chosen])
-            for _ in range(turn.repeats):
+            for _ in range(self.phase.turns[0].repeats):
                 loss, gradients = self._call(self.step, inputs, chosen)
                 for place, gradient in zip(self.gradients, gradients, strict=True):
                     place.copy_(gradient)
@@ -201,9 +243,8 @@ class _StackedPhase:
         for k in live:
             self.rows[k].part.check_finite(self.rows[k].phase, told[: len(steps[k]), k], rates[k])
         self.method.eval()
-        pieces = self._validation_pieces()
-        values = self._validated(pieces)
-        areas = self._areas(pieces) if self.phase.watch else [math.nan] * len(self.rows)
+        values = self._validated()
+        areas = self._areas() if self.phase.watch else np.full(len(self.rows), math.nan)
         stopped = []
         for k in live:
             row, sizes = self.rows[k], np.array([len(rows) for rows in steps[k]])
@@ -219,38 +260,25 @@ class _StackedPhase:
     def _call(self, program: Program, inputs: Inputs, chosen: Sequence[Ints]) -> tuple[Tensor, list[Tensor]]:
         return program(self.rest, inputs, [len(c) for c in chosen], [row.generator for row in self.rows])
 
-    def _validation_pieces(self) -> list[tuple[list[Ints], Inputs]]:
-        """The live parts' validation patients, piece by piece."""
-        found = []
-        for j in range(max(len(row.validation) for row in self.rows)):
-            chosen = [row.validation[j] if row.live and j < len(row.validation) else NOBODY for row in self.rows]
-            found.append((chosen, self.tables.inputs(chosen, self.padded[1])))
-        return found
-
-    def _on_validation(
-        self, program: Program, pieces: list[tuple[list[Ints], Inputs]], what: str
-    ) -> list[list[tuple[Ints, Tensor]]]:
-        """For each row what a program says of the part's validation patients, piece by piece."""
-        found: list[list[tuple[Ints, Tensor]]] = [[] for _ in self.rows]
+    def _on_validation(self, program: Program, what: str) -> list[Floats]:
+        """For each piece of the validation patients what a program says of it, (K, ...)."""
         for row in self.rows:
             row.seed(what)
-        for chosen, inputs in pieces:
-            told, _ = self._call(program, inputs, chosen)
-            for of, rows, answer in zip(found, chosen, told.unbind(), strict=True):
-                if len(rows):
-                    of.append((rows, answer))
-        return found
+        return [self._call(program, inputs, chosen)[0].double().numpy() for chosen, inputs in self.pieces]
 
-    def _validated(self, pieces: list[tuple[list[Ints], Inputs]]) -> list[float | None]:
-        found = self._on_validation(self.validate, pieces, "validation")
-        return [sum(float(v) * len(r) for r, v in of) / sum(len(r) for r, _ in of) if of else None for of in found]
+    def _validated(self) -> list[float | None]:
+        sizes = np.array([[len(c) for c in chosen] for chosen, _ in self.pieces]).reshape(-1, len(self.rows))
+        told = np.array(self._on_validation(self.validate, "validation")).reshape(sizes.shape)
+        total, counts = np.where(sizes > 0, told * sizes, 0.0).sum(0), sizes.sum(0)
+        return [float(v) / int(n) if n else None for v, n in zip(total, counts, strict=True)]
 
-    def _areas(self, pieces: list[tuple[list[Ints], Inputs]]) -> list[float]:
-        areas = []
-        for row, of in zip(self.rows, self._on_validation(self.predict, pieces, "predict"), strict=True):
-            p = [answer[: len(rows)].double().numpy() for rows, answer in of]
-            areas.append(row.auc(np.concatenate(p)) if p else math.nan)
-        return areas
+    def _areas(self) -> Floats:
+        """AUC (K,) of the validation patients' probabilities, by the rules of every answer."""
+        if not self.pieces:
+            return np.full(len(self.rows), math.nan)
+        told = np.concatenate(self._on_validation(self.predict, "predict"), 1)
+        p = np.where(self.nothing[:, :, None], np.array([row.prior for row in self.rows])[:, None], told)
+        return auc_of_each(self.y, p / p.sum(2, keepdims=True))
 
 
 class _Row:
@@ -262,10 +290,12 @@ class _Row:
         self.validation = list(part.data.pieces(validation))
         self.generator = torch.Generator()
         method, task = part.method, part.method.spec.tasks[0]
-        self._y = part.data.labels[task.name].numpy()[validation]
+        self.prior = task.prior
         used = method.used(part.data.roster(validation).present)[method.variants[0]]
-        self._nothing = ~torch.stack(list(used.values())).any(0).numpy()
-        self._prior = task.prior
+        nothing = ~torch.stack(list(used.values())).any(0).numpy()
+        labels = part.data.labels[task.name].numpy()[validation]
+        ends = np.cumsum([len(rows) for rows in self.validation])[:-1]
+        self.labels, self.nothing = np.split(labels, ends), np.split(nothing, ends)
 
     def seed(self, *what: object) -> None:
         """Make the generator ready for an epoch, or for what else is done in a phase."""
@@ -275,8 +305,3 @@ class _Row:
         """The most patients of a training step, and of a validation piece."""
         steps = self.part.steps(self.phase, self.train)
         return [max(map(len, steps)), max(map(len, self.validation), default=0)]
-
-    def auc(self, p: NDArray[np.float64]) -> float:
-        """AUC of the probabilities (n, K) of the validation patients, by the rules of every answer."""
-        p = np.where(self._nothing[:, None], self._prior, p)
-        return defined_auc(self._y, p / p.sum(1, keepdims=True))

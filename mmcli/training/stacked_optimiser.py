@@ -21,9 +21,9 @@ EPSILON = 1e-8  # torch's default
 ALIGNED = 16  # float32 numbers; a matrix product may round otherwise where a matrix starts elsewhere in a cache line
 
 
-def aligned(n: int) -> int:
+def aligned(n: int, least: int = ALIGNED) -> int:
     """n, or the next number that keeps what comes behind in place."""
-    return -(-n // ALIGNED) * ALIGNED
+    return -(-n // least) * least
 
 
 def pack(parameters: Sequence[Tensor]) -> Tensor:
@@ -61,9 +61,11 @@ class StackedOptimiser:
     def step(self, rates: NDArray[np.float64], moves: NDArray[np.bool_], clip: float) -> None:
         """One step of the parts that move; the gradient (P,) of each is first clipped to the norm `clip`."""
         norms = torch.linalg.vector_norm(self.gradient, dim=1, keepdim=True)
-        self.gradient.mul_((clip / (norms + 1e-6)).clamp_(max=1))
+        kept = clip / (norms + 1e-6)
+        if not bool((kept >= 1).all()):
+            self.gradient.mul_(kept.clamp_(max=1))
         self.steps += torch.from_numpy(moves)
-        for rate in np.unique(rates[moves]).tolist():
+        for rate in set(rates[moves].tolist()):
             self._move(np.flatnonzero(moves & (rates == rate)).tolist(), rate)
 
     def _move(self, rows: list[int], rate: float) -> None:
@@ -81,10 +83,14 @@ class StackedOptimiser:
 
     def snapshot(self) -> StackedOptimiser:
         """A copy that moves no more with this one."""
-        copy = StackedOptimiser(self.wanted, self.flat.clone(), self.shapes)
+        return self.of(slice(None))
+
+    def of(self, rows: list[int] | slice) -> StackedOptimiser:
+        """A copy that has these rows alone."""
+        copy = StackedOptimiser(self.wanted, self.flat[rows].clone(), self.shapes)
         for name, x in self.state.items():
-            copy.state[name].copy_(x)
-        copy.steps.copy_(self.steps)
+            copy.state[name].copy_(x[rows])
+        copy.steps.copy_(self.steps[rows])
         return copy
 
     def moments(self, k: int) -> list[Moment]:

@@ -8,9 +8,9 @@ those of its gradients, are recorded, and played back from then on without vmap 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
@@ -23,10 +23,11 @@ from mmcli.training.batch import Batch, TableRows
 from mmcli.training.method import Method
 from mmcli.training.recording import Recording, record
 from mmcli.training.spec import TaskSpec
+from mmcli.training.stacked_dice import Dice, Draw
+from mmcli.training.stacked_optimiser import aligned
 
 Tensors = dict[str, Tensor]
 Inputs = dict[str, Any]  # of K parts: rows, values, observed, present, labels, weights; n rows each
-Draw = tuple[float | None, tuple[int, ...]]  # the chance that dropout keeps a number (None: uniform), and the shape
 
 
 class _Listen(TorchFunctionMode):
@@ -128,7 +129,7 @@ class Program:
     ) -> None:
         self.call = _Call(method, function)
         self.names, self.pieces, self.gradients = names, pieces, gradients
-        self._draws: list[Draw] | None = None
+        self._dice: Dice | None = None
         self._recording: Recording | None = None
 
     def __call__(
@@ -136,19 +137,27 @@ class Program:
     ) -> tuple[Tensor, list[Tensor]]:
         """(K, ...) what the function says, and the gradient (K, ...) of its sum for each parameter (or none).
 
-        `rest` are the parameters and buffers that do not learn; `counts` (K) says how many rows of the inputs are a
-        part's own: the others are filled up.
+        `rest` are the parameters and buffers that do not learn, the same at each call; `counts` (K) says how many rows
+        of the inputs are a part's own: the others are filled up.
         """
-        if self._draws is None:
-            self._draws = self._listen(rest, inputs)
-        drawn = [_draw(draw, inputs["rows"].shape[1], counts, generators) for draw in self._draws]
-        everything = self.pieces, rest, inputs, drawn
+        if self._dice is None:
+            parts, width = inputs["rows"].shape
+            self._dice = Dice(self._listen(rest, inputs), width, parts)
+        drawn = self._dice(counts, generators)
+        everything = inputs, drawn
         if self._recording is not None:
             played: tuple[Tensor, list[Tensor]] = self._recording(everything)
             return played
         result: tuple[Tensor, list[Tensor]]
-        result, self._recording = record(lambda given: self._compute(*given), everything)
+        result, self._recording = record(
+            lambda given: self._compute(self.pieces, rest, *given), everything, self.pieces
+        )
         return result
+
+    def in_place(self, width: int) -> bool:
+        """Whether, in what was recorded, each part's matrices of `width` rows begin where a cache line does."""
+        matrices = self._recording.matrices if self._recording is not None else set()
+        return all(math.prod(shape) == aligned(math.prod(shape)) for shape in matrices if width in shape)
 
     def _listen(self, rest: Tensors, inputs: Inputs) -> list[Draw]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _Listen() as listener:
@@ -180,31 +189,3 @@ class Program:
 
 def _first(tree: Any) -> Any:
     return {n: _first(x) for n, x in tree.items()} if isinstance(tree, dict) else tree[0]
-
-
-def _draw(draw: Draw, width: int, counts: Sequence[int], generators: list[torch.Generator]) -> Tensor:
-    """(K, ...) each part's numbers, from its generator as it would draw them alone; a shape whose first size is the
-    stack's number of rows has for each part its own number of them."""
-    chance, shape = draw
-    compares = chance is not None and _bernoulli_compares()
-    drawn = torch.zeros(len(counts), *shape, dtype=torch.float64 if compares else torch.float32)
-    for part, count, generator in zip(drawn.unbind(), counts, generators, strict=True):
-        if not count:
-            continue
-        own = part[:count] if shape and shape[0] == width else part
-        if chance is None or compares:
-            own.uniform_(generator=generator)
-        else:
-            own.bernoulli_(chance, generator=generator)
-    if chance is None:
-        return drawn
-    return torch.where(drawn < chance, 1 / chance, 0.0).float() if compares else drawn.div_(chance)
-
-
-@cache
-def _bernoulli_compares() -> bool:
-    """Whether bernoulli_ is, on this machine, a comparison of uniform_ in float64, which takes half of its time: it is
-    so unless MKL draws."""
-    one, other = (torch.Generator().manual_seed(1) for _ in range(2))
-    uniform = torch.empty(999, dtype=torch.float64).uniform_(generator=one)
-    return torch.equal((uniform < 0.7).float(), torch.empty(999).bernoulli_(0.7, generator=other))

@@ -23,16 +23,23 @@ class StackedTables:
         first = trainers[0].data
         self.nobody = len(first.data)
         self.offsets = np.array([list(views).index(id(t.data)) for t in trainers]) * (self.nobody + 1)
-        self.values, self.observed, self.present = (
-            {n: torch.cat([_one_more(getattr(v.tables[n], what), 0) for v in views.values()]) for n in first.tables}
-            for what in ("values", "observed", "present")
-        )
-        self.labels = {task: _one_more(y, -1) for task, y in first.labels.items()}
+        tables = [[(x.values, x.observed) for x in view.tables.values()] for view in views.values()]
+        cells = [torch.cat([x for pair in of for x in pair], 1) for of in tables]
+        present = [torch.stack([x.present for x in view.tables.values()], 1) for view in views.values()]
+        self.cells, self.present = (torch.cat([_one_more(x, 0) for x in of]) for of in (cells, present))
+        self.names, self.widths = list(first.tables), [x.shape[1] for pair in tables[0] for x in pair]
+        self.labels = _one_more(torch.stack(list(first.labels.values()), 1), -1)
+        self.tasks = list(first.labels)
         tasks = [t.name for t in trainers[0].method.spec.tasks]
         self.weights = {
             name: torch.tensor([t.method.spec.tasks[i].weights for t in trainers], dtype=torch.float32)
             for i, name in enumerate(tasks)
         }
+
+    def keep(self, parts: list[int]) -> None:
+        """Go on with these parts alone."""
+        self.offsets = self.offsets[parts]
+        self.weights = {name: x[parts] for name, x in self.weights.items()}
 
     def inputs(self, chosen: Sequence[Ints], width: int) -> Inputs:
         """The patients of each part (K, width), filled up with nobody."""
@@ -41,12 +48,17 @@ class StackedTables:
             rows[k, : len(own)] = own
         index = torch.from_numpy(rows)
         at = torch.from_numpy(rows + self.offsets[:, None]).flatten()
-        shown = {
-            what: {n: x.index_select(0, at).view(*index.shape, *x.shape[1:]) for n, x in of.items()}
-            for what, of in (("values", self.values), ("observed", self.observed), ("present", self.present))
+        cells = self.cells.index_select(0, at).view(*rows.shape, -1).split_with_sizes(self.widths, -1)
+        present = self.present.index_select(0, at).view(*rows.shape, -1).unbind(-1)
+        labels = self.labels.index_select(0, index.flatten()).view(*rows.shape, -1).unbind(-1)
+        return {
+            "rows": index,
+            "labels": dict(zip(self.tasks, labels, strict=True)),
+            "weights": self.weights,
+            "values": dict(zip(self.names, cells[::2], strict=True)),
+            "observed": dict(zip(self.names, cells[1::2], strict=True)),
+            "present": dict(zip(self.names, present, strict=True)),
         }
-        labels = {task: y[index] for task, y in self.labels.items()}
-        return {"rows": index, "labels": labels, "weights": self.weights, **shown}
 
 
 def _one_more(x: Tensor, value: float) -> Tensor:

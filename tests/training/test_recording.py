@@ -65,3 +65,33 @@ def test_what_is_not_needed_is_not_computed() -> None:
     assert len(idle._calls) == 1 and idle(torch.zeros(3)).tolist() == [1, 1, 1]
     _, real = record(lambda x: torch.ops.aten.mul.Scalar(x, 2) + 1, torch.ones(3))
     assert real(torch.ones(3)).tolist() == [3, 3, 3]
+
+
+def test_what_rests_on_constants_is_computed_once_but_not_what_may_change() -> None:
+    weight, fixed = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([1.0, 2.0])
+
+    def function(x: Tensor) -> Tensor:
+        return x @ weight.t() + (fixed * 3 + torch.arange(2)) + weight.sum()
+
+    _, recording = record(function, torch.zeros(1, 2), [weight])
+    assert len(recording._calls) == 4  # of the transposed view, the constants' product and sum nothing is left
+    assert recording(torch.ones(1, 2)).tolist() == function(torch.ones(1, 2)).tolist() == [[16, 24]]
+    weight.mul_(2)
+    assert recording(torch.ones(1, 2)).tolist() == function(torch.ones(1, 2)).tolist() == [[29, 41]]
+
+
+def test_tensors_among_the_arguments_stand_anywhere() -> None:
+    def function(given: dict[str, Tensor]) -> list[Tensor]:
+        x, y = given["x"], given["y"]
+        return [torch.where(x > 0, x, y), torch.cat([x, y]), x[y.long()], torch.where(x > 0, 0.5, y), *x.split(2)]
+
+    first = {"x": torch.tensor([1.0, -1.0, 2.0]), "y": torch.tensor([0.0, 1.0, 2.0])}
+    _, recording = record(function, first)
+    for given in (first, {"x": torch.tensor([-3.0, 5.0, 4.0]), "y": torch.tensor([2.0, 2.0, 0.0])}):
+        assert all(torch.equal(a, b) for a, b in zip(recording(given), function(given), strict=True))
+
+
+def test_the_shapes_that_are_multiplied_are_told() -> None:
+    x, w = torch.ones(2, 5, 3), torch.ones(2, 3, 4)
+    _, recording = record(lambda given: torch.bmm(*given).relu(), [x, w])
+    assert recording.matrices == {(5, 3), (3, 4), (5, 4)}

@@ -18,7 +18,7 @@ from mmcli.methods import METHODS
 from mmcli.settings import TeacherSettings
 from mmcli.stages import teacher
 from mmcli.store import Stores
-from mmcli.training import engine
+from mmcli.training import engine, stacked
 from mmcli.training.data import PartData, data_spec, fit_preparation, fit_tasks, load_cohort
 from mmcli.training.engine import PartName, Trainer
 from mmcli.training.method import Optimiser
@@ -114,6 +114,8 @@ def test_together_is_one_after_another(tables: Path, method: str, given: dict[st
         assert [h["lr"] for h in one.state.history] == [h["lr"] for h in other.state.history]
         for what in ("train_loss", "validation_loss"):
             np.testing.assert_allclose(*([h[what] for h in t.state.history] for t in (one, other)), atol=1e-5)
+        areas = [[h["validation_auc"] for h in t.state.history] for t in (one, other)]
+        np.testing.assert_allclose(*np.array(areas, float), rtol=0, atol=0.05)  # a pair may change places
         np.testing.assert_allclose(predicted(other), predicted(one), rtol=0, atol=1e-5)
     if method == "attention" and given["patience"]:
         assert len({len(t.state.history) for t in alone}) > 1  # they stop apart
@@ -141,11 +143,13 @@ def test_parts_of_one_network_differ(tables: Path) -> None:
     assert np.abs(after[0] - after[1]).max() > 0.01 and np.abs(after[0] - after[2]).max() > 0.01
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 5, 9, 14])
+@pytest.mark.parametrize(("stop_after", "few"), [(1, 16), (2, 1), (5, 16), (9, 1), (14, 1), (18, 16), (18, 1)])
 def test_killed_anywhere_and_run_again_it_has_the_same_bits(
-    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int, few: int
 ) -> None:
-    """A kill between two parts' checkpoints leaves them in different epochs."""
+    """A kill between two parts' checkpoints leaves them in different epochs; with `few` 1 the whole run closes its
+    ranks as parts stop."""
+    monkeypatch.setattr("mmcli.training.stacked.FEW", few)
     given = {"epochs": 9, "patience": 2, "width": 8, "batch": 16, "lr": 0.02}
     whole = made_trainers(tables, "attention", given)
     together(whole)
@@ -173,6 +177,34 @@ def test_killed_anywhere_and_run_again_it_has_the_same_bits(
         assert one.state.history == other.state.history
         for name, value in one.method.state_dict().items():
             assert torch.equal(value, other.method.state_dict()[name]), name
+
+
+def test_parts_that_have_stopped_leave_the_stack(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the same bits as with all rows to the end."""
+    given = {"epochs": 40, "patience": 3, "width": 8, "batch": 16, "lr": 0.02}
+    one, other = (made_trainers(tables, "attention", given, range(5)) for _ in range(2))
+    together(one)
+    monkeypatch.setattr("mmcli.training.stacked.FEW", 1)
+    sizes, real = [], stacked._StackedPhase._close_ranks
+
+    def closes(phase: Any) -> None:
+        real(phase)
+        sizes.append(len(phase.rows))
+
+    monkeypatch.setattr(stacked._StackedPhase, "_close_ranks", closes)
+    together(other)
+    assert max(sizes) == 11 and min(sizes) < 6
+    for a, b in zip(one, other, strict=True):
+        assert a.state.history == b.state.history
+        assert all(torch.equal(x, y) for x, y in zip(a.method.parameters(), b.method.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("width", "expected"), [(8, 24), (7, 32)])
+def test_rows_are_filled_up_to_half_a_line_where_columns_are_even(tables: Path, width: int, expected: int) -> None:
+    """Steps of at most 18 patients: of 8 numbers each, or with an odd one in the layer before the head."""
+    trainers = made_trainers(tables, "early", {"epochs": 1, "width": width, "batch": 18})
+    together(trainers)
+    assert trainers[0].state.padded[0] == expected
 
 
 def test_a_parts_checkpoint_serves_training_alone(
