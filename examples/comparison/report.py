@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from protocol import OMICS, Table
-from scoring import by_seed, difference, fold_aucs, interval, paired, read
+from scoring import by_seed, difference, fold_aucs, interval, paired, read, single
 
 from mmcli.evaluation.delong import Difference
 from mmcli.evaluation.folds import CorrectedT
@@ -31,17 +31,17 @@ def page(cohort: str, runs: list[Runs]) -> str:
     if cohort == "rosmap":
         parts += [published(r) for r in runs] + [withheld(r) for r in runs]
     else:
-        parts += [cross_validation(r, runs) for r in runs if r.table.folds.startswith(("cv", "short")) and r.folders]
+        parts += [cross_validation(r, runs) for r in runs if r.table.folds.startswith("cv") and r.folders]
     if cohort == "hancock":
         parts += [three_splits([r for r in runs if r.table.name.endswith(f"-{which}")
-                                and not r.table.folds.startswith(("cv", "short"))], which)
+                                and not r.table.folds.startswith("cv")], which)
                   for which in ("with", "without")]  # fmt: skip
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def cross_validation(runs: Runs, others: list[Runs]) -> str:
-    """A line a row: the mean AUC of the folds, its paired differences from the reference rows, and with tissue that
-    from the same row on the tables alone, in the same folds (the first repeat of five)."""
+    """A line a row: the mean AUC of the folds with the seeds together and of single parts, the paired differences from
+    the reference rows (seeds together), and with tissue that from the same row on the tables alone."""
     read_ = {label: read(path, runs.table.task) for label, path in runs.folders.items()}
     references = [name for name in REFERENCES if name in read_]
     twin = runs.table.name.replace("tissue", "cv") if runs.table.bags else ""
@@ -49,14 +49,21 @@ def cross_validation(runs: Runs, others: list[Runs]) -> str:
         label: path for r in others if r.table.name == twin != runs.table.name for label, path in r.folders.items()
     }
     more = ["minus itself without tissue [95 %]"] if without else []
-    head = ["method", "AUC, mean of folds ± sd", *(f"minus {name} [95 %]" for name in references), *more, "CPU s"]
+    head = [
+        "method",
+        "AUC, mean of folds ± sd",
+        "single parts",
+        *(f"minus {name} [95 %]" for name in references),
+        *more,
+        "CPU s",
+    ]
     lines = [f"### {runs.table.title}", *_head(head)]
     for label, p in read_.items():
         values = np.array(list(fold_aucs(p).values()))
-        cells = [label, f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"]
+        cells = [label, f"{values.mean():.3f} ± {values.std(ddof=1):.3f}", f"{single(p):.3f}"]
         cells += ["" if name == label else _minus(difference(p, read_[name])) for name in references]
         if more:
-            cells.append(_minus(difference(p, read(without[label], runs.table.task))) if label in without else "")
+            cells.append(_minus(difference(p, read(without[label], runs.table.task), True)) if label in without else "")
         lines.append(_line([*cells, _seconds(runs, label)]))
     return "\n".join(lines)
 
@@ -74,12 +81,12 @@ def three_splits(runs: list[Runs], which: str) -> str:
     found = {label: [read(r.folders[label], r.table.task) for r in runs] for label in labels}
     pooled = {label: np.array([interval(p)[0] for p in ps]) for label, ps in found.items()}
     for label, ps in found.items():
-        single = np.mean([list(fold_aucs(p).values()) for p in ps])
+        alone = np.mean([single(p) for p in ps])
         behind = (
             "" if "forest" not in pooled or label == "forest" else f"{(pooled[label] - pooled['forest']).min():+.3f}"
         )
         lines.append(_line([label, *(f"{v:.3f}" for v in pooled[label]), f"{pooled[label].mean():.3f}",
-                            f"{single:.3f}", behind]))  # fmt: skip
+                            f"{alone:.3f}", behind]))  # fmt: skip
     best = max(found, key=lambda label: float(pooled[label].mean()))
     shown = [interval(p) for p in found[best]]
     lines.append(_line([f"95 % of {best}", *(f"[{low:.3f}, {high:.3f}]" for _, low, high in shown), "", "", ""]))
@@ -100,8 +107,7 @@ def published(runs: Runs) -> str:
         found, p = by_seed(path, task, runs.stores), read(path, task)
         cells = [f"{mean:.3f} ± {sd:.3f}" for mean, sd in (found.auc, found.accuracy, found.f1)]
         _, low, high = interval(p)
-        single = np.mean(list(fold_aucs(p).values()))
-        cells += [f"{single:.3f}", f"[{low:.3f}, {high:.3f}]"]
+        cells += [f"{single(p):.3f}", f"[{low:.3f}, {high:.3f}]"]
         cells += ["" if name == label else _minus(paired(p, q)) for name, q in references.items()]
         lines.append(_line([label, *cells, _seconds(runs, label)]))
     return "\n".join(lines)

@@ -74,7 +74,7 @@ def train(table: protocol.Table, row: protocol.Row, stores: list[Path], out: Pat
     """`mmcli train-teacher STORES --label .. --folds .. --seeds .. --method .. --set .. --modalities .. --out ..`"""
     started = time.process_time()
     trained = not complete(out)
-    seeds = [0] if row.fitted and row.method in ("late", "logistic", "boosting") else list(table.seeds)
+    seeds = [0] if row.seedless else list(table.seeds)
     teacher.run(
         TeacherSettings(
             stores=stores if table.bags else stores[:1], out=out, label=[table.task], folds=table.folds, seeds=seeds,

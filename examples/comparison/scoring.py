@@ -11,7 +11,7 @@ import torch
 
 from mmcli.evaluation.delong import Difference, delong
 from mmcli.evaluation.folds import CorrectedT, corrected_t
-from mmcli.evaluation.predictions import Predictions
+from mmcli.evaluation.predictions import PartPredictions, Predictions
 from mmcli.evaluation.repredict import Repredictor
 from mmcli.evaluation.sources import Run, open_source
 from mmcli.methods import METHODS
@@ -37,23 +37,32 @@ def read(folder: Path, task: str) -> Predictions:
     return _run(folder).predictions(task, "test")[0]
 
 
-def fold_aucs(p: Predictions) -> dict[int, float]:
-    """The mean AUC over the seeds of each fold, by its number in the set."""
-    folds: dict[int, list[float]] = {}
+def fold_aucs(p: Predictions, seeds: frozenset[str] | None = None) -> dict[int, float]:
+    """Of each fold, by its number in the set, the AUC of the mean prediction of its parts, one a seed; of `seeds` alone
+    where they are given."""
+    folds: dict[int, list[PartPredictions]] = {}
     for part in p.parts:
-        folds.setdefault(_number(part.fold), []).append(part.value(AUC))
-    return {fold: float(np.mean(values)) for fold, values in folds.items()}
+        if seeds is None or _seed(part) in seeds:
+            folds.setdefault(_number(part.fold), []).append(part)
+    assert all(np.array_equal(part.rows, parts[0].rows) for parts in folds.values() for part in parts)
+    return {fold: AUC.of(parts[0].y, np.mean([part.p for part in parts], 0)) for fold, parts in folds.items()}
 
 
-def difference(one: Predictions, two: Predictions) -> CorrectedT:
-    """The paired difference of the folds' AUC with the corrected t's 95 % limits (Nadeau & Bengio 2003).
+def single(p: Predictions) -> float:
+    """The mean AUC of the single parts."""
+    return float(np.mean([part.value(AUC) for part in p.parts]))
 
-    A set with one repeat has the first folds of one with several, so that the folds of `one` are found in `two`; that
-    they test the same patients is checked.
+
+def difference(one: Predictions, two: Predictions, same_seeds: bool = False) -> CorrectedT:
+    """The paired difference of the folds' AUC with the corrected t's 95 % limits (Nadeau & Bengio 2003). With
+    `same_seeds`, of the seeds that both have.
+
+    That both test the same patients in each fold is checked.
     """
-    a, b = fold_aucs(one), fold_aucs(two)
+    seeds = frozenset(map(_seed, one.parts)) & frozenset(map(_seed, two.parts)) if same_seeds else None
+    a, b = fold_aucs(one, seeds), fold_aucs(two, seeds)
     tested = [{_number(part.fold): frozenset(p.ids[part.rows]) for part in p.parts} for p in (one, two)]
-    assert all(tested[0][fold] == tested[1][fold] for fold in a)
+    assert tested[0] == tested[1]
     share = float(np.mean([len(part.y) for part in one.parts]) / np.mean([part.trained for part in one.parts]))
     return corrected_t(np.array([a[fold] - b[fold] for fold in a]), share)
 
@@ -90,6 +99,10 @@ def by_seed(folder: Path, task: str, stores: list[Path], hidden: str = "") -> By
     values = np.array(rows)
     spread = values.std(0, ddof=1) if len(values) > 1 else np.zeros(3)
     return BySeed(*((float(m), float(s)) for m, s in zip(values.mean(0), spread, strict=True)))
+
+
+def _seed(part: PartPredictions) -> str:
+    return part.name.rsplit("-seed-", 1)[1]
 
 
 def _number(fold: str) -> int:

@@ -118,13 +118,14 @@ class SuperLearner(Fitted):
             )
 
     def phases(self) -> list[Phase]:
-        """One fit of all but the networks, then each network's own training, with its own early stopping."""
+        """One fit of all but the networks, then each network's own training, with its own early stopping. The history
+        has no AUC of each epoch: all learners would have to answer."""
         phases = super().phases() if self.models.keys() - NETWORKS.keys() else []
         for name in [name for name in self.models if name in NETWORKS]:
             model: Any = self.models[name]
             for phase in model.phases():
                 turns = [replace(t, trains=[f"models.{name}.{module}" for module in t.trains]) for t in phase.turns]
-                phases.append(replace(phase, name=name, turns=turns))
+                phases.append(replace(phase, name=name, turns=turns, watch=False))
         return phases
 
     def fit(self, train: Iterable[Batch], validation: Iterable[Batch]) -> None:
