@@ -141,7 +141,6 @@ class MDFN(NetworkMethod):
         "Li et al. 2025 (MICCAI), Multimodal fusion network with distribution-based tumor-marker imputation"
     )
     stages: ClassVar[frozenset[str]] = frozenset({"train-teacher"})
-    stackable: ClassVar[bool] = False  # batch statistics are buffers, and those of the present rows
     Settings: ClassVar[type[MethodSettings]] = MDFNSettings
 
     @classmethod

@@ -4,6 +4,8 @@ autograd and vmap do around them. torch.fx records as much and more, and needs a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
 from operator import itemgetter
 from typing import Any
 
@@ -13,6 +15,12 @@ from torch.utils import _pytree as trees
 from torch.utils._python_dispatch import TorchDispatchMode
 
 PRODUCT = torch.ops.aten.bmm.default
+ALIGNED = 16  # float32 numbers; a matrix product may round otherwise where a matrix starts elsewhere in a cache line
+
+
+def aligned(n: int, least: int = ALIGNED) -> int:
+    """n, or the next number that keeps what comes behind in place."""
+    return -(-n // least) * least
 
 
 class _Slot:
@@ -77,7 +85,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         taken, named = trees.tree_map_only(Tensor, self.slot, (args, kwargs))
-        result = func(*args, **kwargs)
+        operator = _in_place(*args) if func is PRODUCT else func
+        result = operator(*args, **kwargs)
         writes = func._schema.is_mutable
         self.pure &= not writes
         if isinstance(result, Tensor) and not writes:
@@ -87,7 +96,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.alive.append(result)
                 return result
         results = [result] if isinstance(result, Tensor) else list(result)
-        call = _Call(func, taken, named, [self._place(tensor) for tensor in results])
+        call = _Call(operator, taken, named, [self._place(tensor) for tensor in results])
         call.lists = not isinstance(result, Tensor)
         call.idle = func is torch.ops.aten.mul.Scalar and args[1] == 1 and result.dtype == args[0].dtype
         self.calls.append(call)
@@ -104,9 +113,7 @@ class Recording:
         inputs: int,
         outputs: list[int],
         shape: Any,
-        matrices: set[tuple[int, ...]],
     ) -> None:
-        self.matrices = matrices  # the shapes that are multiplied, and those of the products
         self._held, self._inputs, self._outputs, self._shape = held, inputs, outputs, shape
         self._calls = []
         needed = set(outputs) | {i for i, x in enumerate(held) if i < inputs or x is not None}
@@ -157,9 +164,37 @@ def record(function: Callable[[Any], Any], inputs: Any, kept: Sequence[Tensor] =
                 needed |= set(call.takes)
                 wanted.append(call)
         calls = wanted[::-1]
-    multiplied = {i for call in calls if call.operator is PRODUCT for i in (*call.takes, *call.results)}
-    matrices = {tuple(recorder.made[i].shape[1:]) for i in multiplied}
-    return result, Recording(held, calls, len(tensors), outputs, shape, matrices)
+    return result, Recording(held, calls, len(tensors), outputs, shape)
+
+
+def _in_place(a: Tensor, b: Tensor) -> Any:
+    """What multiplies matrices laid out as those of a (K, p, k) and b (K, k, q) so that the bits of a product do not
+    depend on its number among the K: each matrix, the products too, begins where a cache line does. Matrices of other
+    sizes are filled up with zeros, as few as do."""
+    (_, p, k), q = a.shape, b.shape[2]
+    stays_a, stays_b = (x.stride(0) % ALIGNED == 0 for x in (a, b))
+    least = None
+    for rows, inner, columns in product(*([aligned(n, step) for step in (1, 2, 4, 8, 16)] for n in (p, k, q))):
+        copied = [
+            0 if (rows, inner) == (p, k) and stays_a else rows * inner,
+            0 if (inner, columns) == (k, q) and stays_b else inner * columns,
+            rows * columns,
+        ]
+        if not any(numbers % ALIGNED for numbers in copied) and (least is None or sum(copied) < least[0]):
+            least = sum(copied), [bool(copied[0]), bool(copied[1])], (rows, inner, columns)
+    assert least is not None  # multiples of 16 always do
+    _, copies, (rows, inner, columns) = least
+    if not any(copies):
+        return PRODUCT
+    room = (0, inner - k, 0, rows - p) if copies[0] else None, (0, columns - q, 0, inner - k) if copies[1] else None
+    return partial(_product, *room)
+
+
+def _product(room_a: tuple[int, ...] | None, room_b: tuple[int, ...] | None, a: Tensor, b: Tensor) -> Tensor:
+    """a (K, p, k) times b (K, k, q), where one or both are first filled up."""
+    wide_a = a if room_a is None else torch.constant_pad_nd(a, room_a)
+    wide_b = b if room_b is None else torch.constant_pad_nd(b, room_b)
+    return torch.bmm(wide_a, wide_b)[:, : a.shape[1], : b.shape[2]].contiguous()
 
 
 @torch.no_grad()

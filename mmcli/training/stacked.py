@@ -8,7 +8,7 @@ up with a patient who has no label and no modality, whom no loss of a `stackable
 Batches and random numbers are those of training one after another; results differ in the rounding of float32, which
 grows with the number of steps (measured: 2e-7 of the predictions with early stopping, 2e-4 after 60 full epochs of 14
 steps). Killed and resumed, a part ends with the same bits, whatever other parts are in the stack then: the checkpoint
-holds the sizes that its batches were filled up to, and every matrix starts at the beginning of a cache line.
+holds the sizes that its batches were filled up to, and every matrix of a product starts where a cache line does.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from mmcli.training.batch import Batch
 from mmcli.training.checkpoint import Checkpoint, Moment, load_checkpoint
 from mmcli.training.engine import Trainer
 from mmcli.training.method import Method, Phase
+from mmcli.training.recording import ALIGNED, aligned
 from mmcli.training.seeds import derive
-from mmcli.training.stacked_optimiser import ALIGNED, StackedOptimiser, aligned, pack, unpack
-from mmcli.training.stacked_program import Inputs, Program, Tensors
+from mmcli.training.stacked_optimiser import StackedOptimiser, pack, unpack
+from mmcli.training.stacked_program import Inputs, Played, Program, Tensors
 from mmcli.training.stacked_tables import StackedTables
 from mmcli.training.turns import freeze_all_but, parameters_of
 
@@ -39,7 +40,8 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 NOBODY: Ints = np.zeros(0, np.int64)
 FEW = 16  # rows of a stack that cost hardly more than fewer
-MOST_NUMBERS = 1 << 25  # parameters of a stack; larger networks gain nothing by one
+MOST_NUMBERS = 1 << 25  # parameters of a stack
+LARGEST = 1 << 18  # parameters of a part; larger ones leave the processor's cache, and take longer together than alone
 
 
 def stack_key(trainer: Trainer) -> Hashable | None:
@@ -58,8 +60,8 @@ def stack_key(trainer: Trainer) -> Hashable | None:
         return None
     settings = [(p.name, p.epochs, p.patience, p.batch, p.clip, p.sampler, p.turns[0].optimiser) for p in phases]
     shapes = [(name, tuple(tensor.shape)) for name, tensor in method.state_dict().items()]
-    if len(method.state_dict()) != len(list(method.parameters())):
-        return None  # buffers, or parameters with two names
+    if len(method.state_dict()) != len([*method.parameters(), *method.buffers()]):
+        return None  # parameters with two names
     return repr((settings, shapes, [len(t.columns) for t in method.spec.tables]))
 
 
@@ -72,7 +74,7 @@ def stacks_of(trainers: list[Trainer]) -> list[list[Trainer]]:
     found = []
     for group in groups.values():
         size = sum(p.numel() for p in group[0].method.parameters())
-        most = max(MOST_NUMBERS // max(size, 1), 1)
+        most = max(MOST_NUMBERS // max(size, 1), 1) if size <= LARGEST else 1
         found += [group[i : i + most] for i in range(0, len(group), most)]
     return found
 
@@ -129,20 +131,17 @@ class _StackedPhase:
         flat = torch.stack([pack([p[n] for n in self.names]) for p in parameters])
         rest = [n for n in parameters[0] if n not in self.names]
         self.rest = {n: torch.stack([p[n].detach() for p in parameters]) for n in rest}
+        buffers = [dict(t.method.named_buffers()) for t in trainers]
+        self.buffers = {n: torch.stack([of[n] for of in buffers]) for n in buffers[0]}
         self.optimiser = StackedOptimiser(turn.optimiser, flat, self.shapes)
         for k, checkpoint in enumerate(found):
             if checkpoint is not None:
                 self.optimiser.restore(k, checkpoint.moments)
         self.tables = StackedTables(trainers)
         widths = np.max([*(row.widths() for row in self.rows), *(sizes[:2] for sizes in kept)], axis=0).tolist()
-        for least in (ALIGNED // 2, ALIGNED):  # half of it is enough where all matrices have an even number of columns
-            self.padded = [aligned(widths[0], least), aligned(widths[1]), len(self.rows)]
-            self._programs()
-            nobody = [NOBODY] * len(self.rows)
-            self._learning()
-            self._call(self.step, self.tables.inputs(nobody, self.padded[0]), nobody)
-            if self.step.in_place(self.padded[0]):
-                break
+        # Half a line does where a matrix has an even number of columns; and no tail of a tensor is more than a row.
+        self.padded = [max(aligned(widths[0], ALIGNED // 2), ALIGNED), aligned(widths[1]), len(self.rows)]
+        self._programs()
         for trainer in trainers:
             trainer.state.padded = self.padded
 
@@ -157,9 +156,9 @@ class _StackedPhase:
         loss = self.phase.turns[0].loss
         pieces = unpack(self.optimiser.flat, self.shapes)
         self.gradients = unpack(self.optimiser.gradient, self.shapes)
-        self.step = Program(self.method, loss, self.names, pieces, True)
-        self.validate = Program(self.method, self.phase.monitor or loss, self.names, pieces, False)
-        self.predict = Program(self.method, probabilities, self.names, pieces, False)
+        self.step = Program(self.method, loss, self.names, pieces, self.buffers, True)
+        self.validate = Program(self.method, self.phase.monitor or loss, self.names, pieces, self.buffers, False)
+        self.predict = Program(self.method, probabilities, self.names, pieces, self.buffers, False)
         self._validation()
 
     def _validation(self) -> None:
@@ -176,10 +175,6 @@ class _StackedPhase:
                     at = slice(j * width, j * width + len(rows))
                     self.y[k, at], self.nothing[k, at] = self.rows[k].labels[j], self.rows[k].nothing[j]
 
-    def _learning(self) -> None:
-        turn = self.phase.turns[0]
-        freeze_all_but(self.method, turn, parameters_of(self.method, turn))
-
     def run(self) -> None:
         """All epochs of all parts."""
         while live := [k for k, row in enumerate(self.rows) if row.live]:
@@ -187,7 +182,7 @@ class _StackedPhase:
             going = [k for k in live if k not in stopped]
             if going and self.rows[going[0]].part.due():
                 for k in going:
-                    self.rows[k].part.save(*self._state(self.optimiser, k))
+                    self.rows[k].part.save(*self._state(self.optimiser, self.buffers, k))
             for k in stopped:
                 row = self.rows[k]
                 row.live = False
@@ -204,40 +199,44 @@ class _StackedPhase:
             return
         rows.append(len(self.rows) - 1)  # nobody's
         self.rows = [self.rows[k] for k in rows]
-        self.rest = {n: x[rows] for n, x in self.rest.items()}
+        self.rest, self.buffers = ({n: x[rows] for n, x in of.items()} for of in (self.rest, self.buffers))
         self.optimiser = self.optimiser.of(rows)
         self.tables.keep(rows)
         self._programs()
 
     def _weights(self, k: int) -> Tensors:
-        return self._state(self.optimiser, k)[0]
+        return self._state(self.optimiser, self.buffers, k)[0]
 
-    def _state(self, optimiser: StackedOptimiser, k: int) -> tuple[Tensors, list[Moment]]:
+    def _state(self, optimiser: StackedOptimiser, buffers: Tensors, k: int) -> tuple[Tensors, list[Moment]]:
         pieces = zip(self.names, unpack(optimiser.flat[k], self.shapes), strict=True)
-        return dict(pieces) | {n: x[k] for n, x in self.rest.items()}, optimiser.moments(k)
+        return dict(pieces) | {n: x[k] for n, x in (self.rest | buffers).items()}, optimiser.moments(k)
 
     def _epoch(self, live: list[int]) -> list[int]:
         """One epoch of each live part; the rows of those that stop with it."""
         steps: list[list[Ints]] = [[] for _ in self.rows]
         rates = np.zeros(len(self.rows))
-        before = self.optimiser.snapshot()
+        before = self.optimiser.snapshot(), {n: x.clone() for n, x in self.buffers.items()}
         for k in live:
             row = self.rows[k]
             rates[k] = row.part.rates(row.phase)[0]
-            row.part.keep_good(partial(self._state, before, k))
+            row.part.keep_good(partial(self._state, *before, k))
             steps[k] = row.part.steps(row.phase, row.train)
             row.seed(row.part.state.epoch)
-        self._learning()
+        turn = self.phase.turns[0]
+        freeze_all_but(self.method, turn, parameters_of(self.method, turn))
         losses = []
         for j in range(max(map(len, steps))):
             chosen = [of[j] if j < len(of) else NOBODY for of in steps]
             inputs = self.tables.inputs(chosen, self.padded[0])
             moves = np.array([len(rows) > 0 for rows in chosen])
-            for _ in range(self.phase.turns[0].repeats):
-                loss, gradients = self._call(self.step, inputs, chosen)
+            moving = torch.from_numpy(moves.nonzero()[0])
+            for _ in range(turn.repeats):
+                loss, gradients, buffers = self._call(self.step, inputs, chosen)
                 for place, gradient in zip(self.gradients, gradients, strict=True):
                     place.copy_(gradient)
                 self.optimiser.step(rates, moves, self.phase.clip)
+                for name, x in buffers.items():
+                    self.buffers[name][moving] = x[moving]
             losses.append(loss)
         told = torch.stack(losses).double().numpy()
         for k in live:
@@ -257,7 +256,7 @@ class _StackedPhase:
                 stopped.append(k)
         return stopped
 
-    def _call(self, program: Program, inputs: Inputs, chosen: Sequence[Ints]) -> tuple[Tensor, list[Tensor]]:
+    def _call(self, program: Program, inputs: Inputs, chosen: Sequence[Ints]) -> Played:
         return program(self.rest, inputs, [len(c) for c in chosen], [row.generator for row in self.rows])
 
     def _on_validation(self, program: Program, what: str) -> list[Floats]:

@@ -14,16 +14,9 @@ from torch import Tensor
 
 from mmcli.training.checkpoint import Moment
 from mmcli.training.method import Optimiser
+from mmcli.training.recording import aligned
 
 EPSILON = 1e-8  # torch's default
-
-
-ALIGNED = 16  # float32 numbers; a matrix product may round otherwise where a matrix starts elsewhere in a cache line
-
-
-def aligned(n: int, least: int = ALIGNED) -> int:
-    """n, or the next number that keeps what comes behind in place."""
-    return -(-n // least) * least
 
 
 def pack(parameters: Sequence[Tensor]) -> Tensor:

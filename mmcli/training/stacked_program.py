@@ -8,7 +8,6 @@ those of its gradients, are recorded, and played back from then on without vmap 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -24,9 +23,9 @@ from mmcli.training.method import Method
 from mmcli.training.recording import Recording, record
 from mmcli.training.spec import TaskSpec
 from mmcli.training.stacked_dice import Dice, Draw
-from mmcli.training.stacked_optimiser import aligned
 
 Tensors = dict[str, Tensor]
+Played = tuple[Tensor, list[Tensor], Tensors]
 Inputs = dict[str, Any]  # of K parts: rows, values, observed, present, labels, weights; n rows each
 
 
@@ -116,7 +115,8 @@ def _class_weights(method: Method, weights: Tensors) -> Iterator[None]:
 class Program:
     """`function` of a batch for K parts: a loss with its gradients, or (`gradients=False`) whatever it says.
 
-    `names` and `pieces` (K, ...) are the parameters that learn. The first call is recorded, the others play it back.
+    `names` and `pieces` (K, ...) are the parameters that learn, `buffers` (K, ...) what a step replaces besides; both
+    hold other numbers at another call. The first call is recorded, the others play it back.
     """
 
     def __init__(
@@ -125,20 +125,22 @@ class Program:
         function: Callable[[Batch], Tensor],
         names: list[str],
         pieces: list[Tensor],
+        buffers: Tensors,
         gradients: bool,
     ) -> None:
         self.call = _Call(method, function)
-        self.names, self.pieces, self.gradients = names, pieces, gradients
+        self.names, self.pieces, self.buffers, self.gradients = names, pieces, buffers, gradients
         self._dice: Dice | None = None
         self._recording: Recording | None = None
 
     def __call__(
         self, rest: Tensors, inputs: Inputs, counts: Sequence[int], generators: list[torch.Generator]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """(K, ...) what the function says, and the gradient (K, ...) of its sum for each parameter (or none).
+    ) -> Played:
+        """(K, ...) what the function says, the gradient (K, ...) of its sum for each parameter (or none), and what it
+        leaves in the buffers.
 
-        `rest` are the parameters and buffers that do not learn, the same at each call; `counts` (K) says how many rows
-        of the inputs are a part's own: the others are filled up.
+        `rest` are the parameters that do not learn, the same at each call; `counts` (K) says how many rows of the
+        inputs are a part's own: the others are filled up.
         """
         if self._dice is None:
             parts, width = inputs["rows"].shape
@@ -146,45 +148,41 @@ class Program:
         drawn = self._dice(counts, generators)
         everything = inputs, drawn
         if self._recording is not None:
-            played: tuple[Tensor, list[Tensor]] = self._recording(everything)
+            played: Played = self._recording(everything)
             return played
-        result: tuple[Tensor, list[Tensor]]
-        result, self._recording = record(
-            lambda given: self._compute(self.pieces, rest, *given), everything, self.pieces
-        )
+        result: Played
+        kept = [*self.pieces, *self.buffers.values()]
+        result, self._recording = record(lambda given: self._compute(self.pieces, rest, *given), everything, kept)
         return result
-
-    def in_place(self, width: int) -> bool:
-        """Whether, in what was recorded, each part's matrices of `width` rows begin where a cache line does."""
-        matrices = self._recording.matrices if self._recording is not None else set()
-        return all(math.prod(shape) == aligned(math.prod(shape)) for shape in matrices if width in shape)
 
     def _listen(self, rest: Tensors, inputs: Inputs) -> list[Draw]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), _Listen() as listener:
-            self._one([piece[0] for piece in self.pieces], _first(rest), _first(inputs), None)
+            self._one([piece[0] for piece in self.pieces], _first(rest), _first(self.buffers), _first(inputs), None)
             found: list[Draw] = listener.draws
         return found
 
-    def _one(self, pieces: list[Tensor], rest: Tensors, inputs: Inputs, drawn: list[Tensor] | None) -> Tensor:
-        parameters = {f"method.{name}": piece for name, piece in zip(self.names, pieces, strict=True)}
-        parameters |= {f"method.{name}": tensor for name, tensor in rest.items()}
-        if drawn is None:
-            found: Tensor = functional_call(self.call, parameters, (inputs,))
-            return found
-        with _Hand(drawn):
-            return self._one(pieces, rest, inputs, None)
+    def _one(
+        self, pieces: list[Tensor], rest: Tensors, buffers: Tensors, inputs: Inputs, drawn: list[Tensor] | None
+    ) -> tuple[Tensor, Tensors]:
+        """What the function says of one part, and its buffers afterwards."""
+        if drawn is not None:
+            with _Hand(drawn):
+                return self._one(pieces, rest, buffers, inputs, None)
+        tensors = dict(zip(self.names, pieces, strict=True)) | rest | buffers
+        tensors = {f"method.{name}": tensor for name, tensor in tensors.items()}
+        found: Tensor = functional_call(self.call, tensors, (inputs,))  # puts what is replaced into `tensors`
+        return found, {name: tensors[f"method.{name}"] for name in buffers}
 
-    def _compute(
-        self, pieces: list[Tensor], rest: Tensors, inputs: Inputs, drawn: list[Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _compute(self, pieces: list[Tensor], rest: Tensors, inputs: Inputs, drawn: list[Tensor]) -> Played:
+        one = vmap(self._one)
         if not self.gradients:
             with torch.no_grad():
-                return vmap(self._one)(pieces, rest, inputs, drawn), []
+                return one(pieces, rest, self.buffers, inputs, drawn)[0], [], {}
         with torch.enable_grad():
             pieces = [piece.detach().requires_grad_() for piece in pieces]
-            losses: Tensor = vmap(self._one)(pieces, rest, inputs, drawn)
+            losses, buffers = one(pieces, rest, self.buffers, inputs, drawn)
             gradients = torch.autograd.grad(losses.sum(), pieces, materialize_grads=True)
-        return losses.detach(), list(gradients)
+        return losses.detach(), list(gradients), {name: x.detach() for name, x in buffers.items()}
 
 
 def _first(tree: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
@@ -91,7 +92,14 @@ def test_tensors_among_the_arguments_stand_anywhere() -> None:
         assert all(torch.equal(a, b) for a, b in zip(recording(given), function(given), strict=True))
 
 
-def test_the_shapes_that_are_multiplied_are_told() -> None:
-    x, w = torch.ones(2, 5, 3), torch.ones(2, 3, 4)
-    _, recording = record(lambda given: torch.bmm(*given).relu(), [x, w])
-    assert recording.matrices == {(5, 3), (3, 4), (5, 4)}
+@pytest.mark.parametrize(("p", "k", "q"), [(7, 32, 5), (7, 33, 5), (1, 48, 9), (2, 32, 33), (32, 7, 16), (13, 11, 3)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_bits_of_a_product_do_not_depend_on_its_place(p: int, k: int, q: int, turned: bool) -> None:
+    """Eleven products of the same two matrices, at the recording and played back."""
+    torch.manual_seed(p)
+    a = torch.randn(k, p).expand(11, k, p).contiguous().mT if turned else torch.randn(p, k).expand(11, p, k).clone()
+    b = torch.randn(k, q).expand(11, k, q).contiguous()
+    result, recording = record(lambda given: torch.bmm(*given), [a, b])
+    assert result.shape == (11, p, q) and result.is_contiguous()
+    torch.testing.assert_close(result[0].double(), a[0].double() @ b[0].double(), rtol=1e-5, atol=1e-5)
+    assert all(torch.equal(x, result[0]) for x in (*result, *recording([a, b])))

@@ -28,8 +28,7 @@ from mmcli.training.stacked import began_in_stack, stacks_of, train_stack
 from mmcli.training.stacked_optimiser import StackedOptimiser, pack, unpack
 from mmcli.training.turns import make_optimiser
 
-ALONE = {"mdfn", "lnmp"}  # BatchNorm keeps buffers; the other works on bags
-STACKABLE = [n for n in METHODS.names() if METHODS.get(n).stackable and n not in ALONE]
+STACKABLE = [n for n in METHODS.names() if METHODS.get(n).stackable and n != "lnmp"]  # which works on bags
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +97,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in STACKABLE] + [
     ("attention", {"optimiser": "adam", "modality_dropout": 0.0, "class_weights": False}),
     ("attention", {"sampler": "weighted"}),
     ("early", {"epochs": 30, "schedule": "constant"}),
+    ("mdfn", {"patience": 0, "low_rank": "true", "width": 7}),
 ]
 
 
@@ -117,14 +117,17 @@ def test_together_is_one_after_another(tables: Path, method: str, given: dict[st
         areas = [[h["validation_auc"] for h in t.state.history] for t in (one, other)]
         np.testing.assert_allclose(*np.array(areas, float), rtol=0, atol=0.05)  # a pair may change places
         np.testing.assert_allclose(predicted(other), predicted(one), rtol=0, atol=1e-5)
+        torch.testing.assert_close(*([*t.method.buffers()] for t in (one, other)), rtol=0, atol=1e-5)
     if method == "attention" and given["patience"]:
         assert len({len(t.state.history) for t in alone}) > 1  # they stop apart
 
 
 def test_what_is_not_stacked(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainers = made_trainers(tables, "mdfn", {}) + made_trainers(tables, "attention", {"width": 8})
+    trainers = made_trainers(tables, "kd", {}) + made_trainers(tables, "attention", {"width": 8})
     trainers += made_trainers(tables, "attention", {"width": 9}, [0])
     assert [len(stack) for stack in stacks_of(trainers)] == [1] * 4 + [4, 2]
+    full = made_trainers(tables, "mdfn", {"width": 128, "hidden": 16})  # 129^2 * 16 and some: 2^18 and some
+    assert [len(stack) for stack in stacks_of(full)] == [1] * 4
     monkeypatch.setattr("mmcli.training.stacked.MOST_NUMBERS", 700)  # a network has some 300
     sizes = [len(stack) for stack in stacks_of(made_trainers(tables, "attention", {"width": 8}))]
     assert sum(sizes) == 4 and max(sizes) < 4
@@ -143,15 +146,19 @@ def test_parts_of_one_network_differ(tables: Path) -> None:
     assert np.abs(after[0] - after[1]).max() > 0.01 and np.abs(after[0] - after[2]).max() > 0.01
 
 
-@pytest.mark.parametrize(("stop_after", "few"), [(1, 16), (2, 1), (5, 16), (9, 1), (14, 1), (18, 16), (18, 1)])
+@pytest.mark.parametrize(
+    ("stop_after", "few", "width", "method"),
+    [(1, 16, 8, "attention"), (2, 1, 7, "attention"), (5, 16, 7, "attention"), (9, 1, 8, "attention"),
+     (14, 1, 7, "mdfn"), (17, 16, 5, "mdfn"), (18, 1, 8, "attention")],
+)  # fmt: skip
 def test_killed_anywhere_and_run_again_it_has_the_same_bits(
-    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int, few: int
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int, few: int, width: int, method: str
 ) -> None:
-    """A kill between two parts' checkpoints leaves them in different epochs; with `few` 1 the whole run closes its
-    ranks as parts stop."""
+    """A kill between two parts' checkpoints leaves them in different epochs, and in other places of the stack; with
+    `few` 1 the whole run closes its ranks as parts stop."""
     monkeypatch.setattr("mmcli.training.stacked.FEW", few)
-    given = {"epochs": 9, "patience": 2, "width": 8, "batch": 16, "lr": 0.02}
-    whole = made_trainers(tables, "attention", given)
+    given = {"epochs": 9, "patience": 2, "width": width, "batch": 16, "lr": 0.02}
+    whole = made_trainers(tables, method, given)
     together(whole)
     monkeypatch.setattr(engine, "CHECKPOINT_EVERY_S", 0.0)
     real, saves = engine.checkpoints.save_checkpoint, []
@@ -164,9 +171,9 @@ def test_killed_anywhere_and_run_again_it_has_the_same_bits(
 
     monkeypatch.setattr(engine.checkpoints, "save_checkpoint", dies)
     with pytest.raises(KeyboardInterrupt):
-        together(made_trainers(tables, "attention", given, folder=tmp_path))
+        together(made_trainers(tables, method, given, folder=tmp_path))
     monkeypatch.setattr(engine.checkpoints, "save_checkpoint", real)
-    again = made_trainers(tables, "attention", given, folder=tmp_path)
+    again = made_trainers(tables, method, given, folder=tmp_path)
     if began_in_stack(again[0]):  # the first goes on by itself
         with reproducible():
             train_stack(again[:1], lambda trainer: None)
@@ -199,10 +206,9 @@ def test_parts_that_have_stopped_leave_the_stack(tables: Path, monkeypatch: pyte
         assert all(torch.equal(x, y) for x, y in zip(a.method.parameters(), b.method.parameters(), strict=True))
 
 
-@pytest.mark.parametrize(("width", "expected"), [(8, 24), (7, 32)])
-def test_rows_are_filled_up_to_half_a_line_where_columns_are_even(tables: Path, width: int, expected: int) -> None:
-    """Steps of at most 18 patients: of 8 numbers each, or with an odd one in the layer before the head."""
-    trainers = made_trainers(tables, "early", {"epochs": 1, "width": width, "batch": 18})
+@pytest.mark.parametrize(("batch", "expected"), [(18, 24), (5, 16)])
+def test_rows_are_filled_up_to_half_a_line(tables: Path, batch: int, expected: int) -> None:
+    trainers = made_trainers(tables, "early", {"epochs": 1, "width": 7, "batch": batch})
     together(trainers)
     assert trainers[0].state.padded[0] == expected
 
