@@ -19,7 +19,7 @@ from mmcli.store import Label, Store, Stores
 from mmcli.store.parts import ROLES, UNUSED, Source
 from mmcli.training.data import CohortData, PartData, load_cohort
 from mmcli.training.memory import latents_budget
-from mmcli.training.part import Part, read_part
+from mmcli.training.part import Part, read_part, read_spec
 from mmcli.training.predicting import answer, answer_draws, predictions_frame
 from mmcli.training.run import missing_parts, read_run
 from mmcli.training.seeds import reproducible
@@ -96,8 +96,10 @@ class Repredictor:
             raise RequestError(f"{run}: none of the run's parts is finished; train it first")
         self._stores = _open_stores(run, wanted, stores)
         try:
-            budget = latents_budget(memory)
-            self._data = load_cohort(self._stores, [], self.modalities, budget=budget, withhold=withhold, seed=seed)
+            budget, maps = latents_budget(memory), read_spec(run / self.parts[0]).maps
+            self._data = load_cohort(
+                self._stores, [], self.modalities, budget=budget, withhold=withhold, seed=seed, maps=maps
+            )
         except BaseException:
             self._stores.close()
             raise
@@ -122,7 +124,8 @@ class Repredictor:
         `hidden` (modality -> (n,) of `ids`) lacked the modality; modalities that the run does not know are passed over.
 
         With nothing hidden they are the part's own, to float tolerance. `splits` takes some of the rows alone (those of
-        a method that samples are then other samples); a part without a patient in them is left out.
+        a method that samples are then other samples, unless it draws by `Batch.noise`); a part without a patient in
+        them is left out.
         """
         found: Frames = {}
         roles = [ROLES[split] for split in splits]

@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mmcli.errors import RequestError
 from mmcli.methods import METHODS
+from mmcli.progress import note
 from mmcli.settings import DistillSettings
 from mmcli.stages.common import choose_fold_set, open_stores
 from mmcli.stages.outcome import Outcome
-from mmcli.stages.train import Plan, choose_modalities, make_plan, train
-from mmcli.store import Stores
+from mmcli.stages.train import Lesson, Plan, choose_modalities, make_plan, train
 from mmcli.store.parts import UNUSED
 from mmcli.training.data import CohortData, PartData, load_cohort
 from mmcli.training.engine import PartName
+from mmcli.training.latents import latents_of
 from mmcli.training.memory import latents_budget
 from mmcli.training.part import check_stores, read_part
 from mmcli.training.predicting import answer
@@ -40,7 +42,9 @@ def run(settings: DistillSettings) -> Outcome:
         plan.request |= {"teacher": teacher["request"]}
         lessons = Lessons(plan, teacher)
         lessons.check()
-        plan.extra = lessons
+        plan.lessons, plan.opened = lessons, lessons.data.latents
+        if lessons.whole:
+            plan.teachers_maps = lessons.maps
         return train(plan)
 
 
@@ -84,56 +88,58 @@ def _check_teacher(plan: Plan, teacher: dict[str, Any]) -> None:
 
 
 class Lessons:
-    """The teacher's answers for all patients of a part, as the student's method takes them in `Batch.extra`:
-    "teacher.<task>" (n, K) probabilities, NaN where the teacher had nothing to go by, and for methods that need
-    "teacher-latents", "teacher.latent.<name>" (n, width)."""
+    """What the teacher of the same fold and seed gives to a student's part: its answers for all patients, as
+    `Batch.extra` "teacher.<task>" (n, K) probabilities, NaN where it had nothing to go by; for methods that need
+    "teacher-latents", "teacher.latent.<name>" (n, width); for methods that need the "teacher", itself with its view of
+    the patients: all of its modalities, prepared as for its own training."""
 
     def __init__(self, plan: Plan, teacher: dict[str, Any]) -> None:
-        self.plan, self.teacher = plan, teacher
-        self._data: CohortData | None = None
+        """RequestError where the stores lack what the teacher needs."""
+        self.plan = plan
+        self.whole = "teacher" in plan.method.needs
+        self._first = read_part(plan.settings.teacher / str(teacher["parts"][0]), METHODS)
+        self.maps = self._first.method.spec.maps
+        request = teacher["request"]
+        shares = {m: float(s) for m, s in request["withhold"].items()}
+        self.data: CohortData = load_cohort(
+            plan.stores, plan.tasks, teacher["modalities"],
+            budget=latents_budget(plan.settings.memory), withhold=shares, seed=request["seed"], maps=self.maps,
+        )  # fmt: skip
 
-    def __call__(self, name: PartName) -> dict[str, Tensor]:
+    def check(self) -> None:
+        """RequestError when the stores are not what the teacher was trained on (encoders, tables), or the student
+        cannot learn from it."""
+        check_stores(self._first, self.data)
+        if not self.whole:
+            return
+        plan = self.plan
+        plan.method.check_teacher(self._first.method, plan.options)
+        tables = {t: h for t, h in self._first.head["tables"].items() if t in plan.modalities}
+        for table, theirs in ((t, h["imputer"]) for t, h in tables.items() if h["imputer"] != plan.settings.imputer):
+            told = f"its teacher learned with {theirs!r}" if theirs else "its teacher learned without"
+            note(f"{table}: {told}; the same --imputer shows it the same values later", plan.settings.quiet)
+
+    def __call__(self, name: PartName, device: torch.device) -> Lesson:
         """Those of one part."""
-        data = self._cohort(self.plan.stores)
         folder: Path = self.plan.settings.teacher / str(name)
         part = read_part(folder, METHODS)
-        check_stores(part, data)
+        check_stores(part, self.data)
+        part.method.to(device)
         imputers = {t: h["imputer"] for t, h in part.head["tables"].items() if h["imputer"]}
         filled = {t: self.plan.stores.filled(t, i, name.fold_set, name.fold) for t, i in imputers.items()}
-        view = PartData(data, part.prepared, filled)
+        view = PartData(self.data, part.prepared, filled, device=device)
         rows = np.flatnonzero(self.plan.folds[:, name.fold] != UNUSED)
         extra: dict[str, Tensor] = {}
         for task, a in answer(part.method, view, rows, part.name.key)[part.method.variants[0]].items():
-            p = torch.full((len(data), a.probabilities.shape[1]), torch.nan)
             known = np.array([bool(m) for m in a.modalities])
-            p[torch.from_numpy(a.rows[known])] = torch.from_numpy(a.probabilities[known]).float()
-            extra[f"teacher.{task}"] = p
+            extra[f"teacher.{task}"] = self._spread(a.rows[known], a.probabilities[known])
         if "teacher-latents" in self.plan.method.needs:
-            extra |= _latents(part.method, view, rows)
-        return extra
+            for latent, z in latents_of(part.method, view, rows, part.name.key).items():
+                extra[f"teacher.latent.{latent}"] = self._spread(rows, z)
+        return Lesson(extra, part, view) if self.whole else Lesson(extra)
 
-    def check(self) -> None:
-        """RequestError when the stores are not what the teacher was trained on (encoders, tables)."""
-        first = self.plan.settings.teacher / str(self.teacher["parts"][0])
-        check_stores(read_part(first, METHODS), self._cohort(self.plan.stores))
-
-    def _cohort(self, stores: Stores) -> CohortData:
-        if self._data is None:
-            request = self.teacher["request"]
-            shares = {m: float(s) for m, s in request["withhold"].items()}
-            budget = latents_budget(self.plan.settings.memory)
-            self._data = load_cohort(
-                stores, self.plan.tasks, self.teacher["modalities"],
-                budget=budget, withhold=shares, seed=request["seed"],
-            )  # fmt: skip
-        return self._data
-
-
-@torch.no_grad()
-def _latents(method: Any, view: PartData, rows: Any) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for piece in view.pieces(rows):
-        for name, z in method.latents(view.batch(piece)).items():
-            whole = found.setdefault(f"teacher.latent.{name}", torch.full((len(view.data), z.shape[1]), torch.nan))
-            whole[torch.from_numpy(piece)] = z
-    return found
+    def _spread(self, rows: NDArray[np.int64], values: NDArray[Any]) -> Tensor:
+        """(n of all patients, width) float32, NaN where `rows` do not say anything."""
+        whole = torch.full((len(self.data), values.shape[1]), torch.nan)
+        whole[torch.from_numpy(rows)] = torch.from_numpy(values).float()
+        return whole

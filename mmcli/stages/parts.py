@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from mmcli.training.engine import PartName, Trainer
 from mmcli.training.latents import write_latents
 from mmcli.training.live import Live
 from mmcli.training.memory import latents_budget
+from mmcli.training.method import Method
 from mmcli.training.part import Fitted, write_part
 from mmcli.training.predicting import answer, answer_draws, predictions_frame, validation_auc
 from mmcli.training.run import part_folder, writing
@@ -63,7 +65,7 @@ class Parts:
     def _groups(self, chosen: list[PartName]) -> Iterator[list[PartName]]:
         """Parts that are prepared at the same time: one by one unless they may become a stack and memory allows."""
         plan, most = self.plan, 1
-        if plan.method.stackable and not self.data.latents and plan.extra is None and self.device.type == "cpu":
+        if plan.method.stackable and not self.data.latents and plan.lessons is None and self.device.type == "cpu":
             a_fold = sum(t.values.size * 16 for t in self.data.tables.values())  # and as much in the stack
             folds = max(latents_budget(plan.settings.memory) // 2 // max(a_fold, 1), 1)
             most = min(int(folds) * len({p.seed for p in chosen}), MOST_TOGETHER)
@@ -105,20 +107,26 @@ class Parts:
         if k not in self._folds:
             plan = self.plan
             filled = {t: plan.stores.filled(t, i, plan.fold_set, k) for t, i in self.imputers.items()}
-            self._folds[k] = _Fold(fit_preparation(self.data, plan.folds[:, k]), filled)
+            self._folds[k] = _Fold(fit_preparation(self.data, plan.folds[:, k], plan.maps), filled)
         return self._folds[k]
 
     def _trainer(self, part: PartName, folder: Path, live: Live) -> Trainer:
         plan, fold = self.plan, self._fold(part.fold)
         roles = plan.folds[:, part.fold]
         spec = data_spec(self.data, fold.prepared, fit_tasks(self.data, roles), plan.roles)
-        if plan.extra is not None:
-            view = PartData(self.data, fold.prepared, fold.filled, plan.extra(part), self.device)
+        teacher: list[Method] = []
+        if plan.lessons is not None:
+            lesson, prepared = plan.lessons(part, self.device), fold.prepared
+            if lesson.teacher is not None:
+                teacher = [lesson.teacher.method]
+                spec = spec.model_copy(update={"teacher": lesson.teacher.as_teacher()})
+                prepared = replace(prepared, teacher=lesson.teacher.prepared)
+            view = PartData(self.data, prepared, fold.filled, lesson.extra, self.device, lesson.view)
         else:
             fold.view = fold.view or PartData(self.data, fold.prepared, fold.filled, {}, self.device)
             view = fold.view
         torch.manual_seed(derive(*part.key, "weights"))
-        method = plan.method(spec, plan.options).to(self.device)
+        method = plan.method(spec, plan.options, *teacher).to(self.device)
         return Trainer(method, view, roles, part, folder, precision=self.precision, watch=live)
 
     def _finish(self, trainer: Trainer, folder: Path, together: int) -> dict[str, Any]:
@@ -127,7 +135,7 @@ class Parts:
         fold = self._fold(part.fold)
         rows = np.flatnonzero(roles != UNUSED)
         answers = answer(method, view, rows, part.key)
-        draws = answer_draws(method, view, fold.prepared, fold.filled, rows, part.key)
+        draws = answer_draws(method, view, view.prepared, fold.filled, rows, part.key)
         fitted = {t: f for t in self.imputers if (f := fitted_imputer(plan, t, part.fold))[0]}
         how = {"together": together, "precision": str(self.precision).removeprefix("torch.")}
         with writing(folder):
@@ -138,7 +146,7 @@ class Parts:
                 write_latents(folder, method, view, roles, rows, part.key)
             seconds = trainer.seconds
             write_part(
-                folder, part, plan.stage, method, self.data, fold.prepared, self.imputers, fitted, trainer.state,
+                folder, part, plan.stage, method, self.data, view.prepared, self.imputers, fitted, trainer.state,
                 seconds, how,
             )  # fmt: skip
         auc = validation_auc(view, roles, plan.tasks[0], answers[method.variants[0]])
@@ -164,7 +172,10 @@ def fitted_imputer(plan: Plan, table: str, fold: int) -> Fitted:
 
 def large_bags(data: CohortData) -> bool:
     """Whether a step's tensors are large."""
-    numbers = [int(x.bag.offsets[-1]) * x.dim / max(len(data), 1) for x in data.latents.values()]
+    numbers = [
+        int(x.bag.offsets[-1]) * (x.dim + sum(map(math.prod, x.map_shapes.values()))) / max(len(data), 1)
+        for x in data.latents.values()
+    ]
     return sum(numbers) > LARGE_BAGS
 
 

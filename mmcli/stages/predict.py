@@ -129,7 +129,8 @@ def _load(part: Part, stores: Stores, settings: PredictSettings) -> CohortData:
     for name in wanted:
         if name not in known:
             note(f"no patient has {name}: the stores lack it", settings.quiet)
-    return load_cohort(stores, [], known, budget=latents_budget(settings.memory), withhold={}, seed=0)
+    maps = part.method.spec.maps
+    return load_cohort(stores, [], known, budget=latents_budget(settings.memory), withhold={}, seed=0, maps=maps)
 
 
 def _filled(part: Part, data: CohortData, notes: set[str]) -> dict[str, NDArray[np.float64]]:

@@ -27,17 +27,29 @@ from mmcli.stages.outcome import Outcome, is_done, refuse_input
 from mmcli.stages.parts import Parts, choose_threads
 from mmcli.stages.train_checks import check_folds, check_labels
 from mmcli.store import Stores
-from mmcli.training.data import load_cohort
+from mmcli.store.batch import Latents
+from mmcli.training.data import PartData, load_cohort
 from mmcli.training.engine import PartName
 from mmcli.training.memory import latents_budget
 from mmcli.training.method import Method, method_settings
+from mmcli.training.part import Part
 from mmcli.training.run import missing_parts, read_run, remove_run, settings_text, write_once
 from mmcli.training.seeds import derive
+from mmcli.training.spec import join_maps
 from mmcli.training.withhold import withhold_shares
 
 Roles = NDArray[np.int8]
-Extra = Callable[[PartName], dict[str, Tensor]]
 NOT_KEPT = {"force", "dry_run", "quiet", "json_", "only_folds", "only_seeds"}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a part gets beside its modalities: tensors of all patients for `Batch.extra`, and, for a method that needs
+    the teacher itself, the teacher's part and its view of the patients."""
+
+    extra: dict[str, Tensor]
+    teacher: Part | None = None
+    view: PartData | None = None
 
 
 @dataclass
@@ -53,7 +65,10 @@ class Plan:
     roles: dict[str, str]
     tasks: list[str]
     fold_set: str
-    extra: Extra | None = None
+    lessons: Callable[[PartName, torch.device], Lesson] | None = None
+    maps: dict[str, list[str]] = field(default_factory=dict)  # the method's own
+    teachers_maps: dict[str, list[str]] = field(default_factory=dict)
+    opened: dict[str, Latents] = field(default_factory=dict)
     request: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -133,6 +148,8 @@ def make_plan(
     if wrong := [s for s in settings.only_seeds if s not in settings.seeds]:
         raise RequestError(f"--only-seeds: {wrong[0]} is not one of --seeds {','.join(map(str, settings.seeds))}")
     plan = Plan(settings, stage, stores, method, options, modalities, roles, tasks, fold_set)
+    bags = [name for name in modalities if name not in tables]
+    plan.maps = {name: [] for name in bags} | method.maps(bags, options)
     plan.request = settings.request() | {
         "label": tasks,
         "folds": fold_set,
@@ -177,6 +194,7 @@ def train(plan: Plan) -> Outcome:
     data = load_cohort(
         plan.stores, plan.tasks, plan.modalities,
         budget=latents_budget(settings.memory), withhold=shares, seed=settings.seed,
+        maps=join_maps(plan.maps, plan.teachers_maps), opened=plan.opened,
     )  # fmt: skip
     for line in check_folds(plan, data, sorted({p.fold for p in chosen})):
         note(line, settings.quiet)

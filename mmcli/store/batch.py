@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mmcli.errors import RequestError
 from mmcli.store.join import JoinedBag
+from mmcli.store.parts import MAPS
 
 Ints = NDArray[np.int64]
 SMALL = 1 << 13  # numbers: fewer in a bag are not worth a call of their own
@@ -22,13 +25,17 @@ class PackedBag:
 
     features (N, dim); patient i of the batch owns rows offsets[i]:offsets[i+1]; `present` (n,) says who has the
     modality at all (a patient without it has no rows). `rows` are the features as they are: the tensor, or what it can
-    be made of, for a layer that takes them piece by piece; the tensor is made when it is first asked for.
+    be made of, for a layer that takes them piece by piece; the tensor is made when it is first asked for. `maps` are
+    the spatial latents of the same N instances: stage -> float32 (N, c, t, h, w), as the encoder gave them.
     """
 
-    def __init__(self, rows: Tensor | StandardisedRows, offsets: Tensor, present: Tensor) -> None:
+    def __init__(
+        self, rows: Tensor | StandardisedRows, offsets: Tensor, present: Tensor, maps: dict[str, Tensor] | None = None
+    ) -> None:
         self.rows = rows
         self.offsets = offsets
         self.present = present
+        self.maps = maps or {}
 
     def __len__(self) -> int:
         return len(self.present)
@@ -48,7 +55,8 @@ class PackedBag:
 
     def to(self, device: torch.device) -> PackedBag:
         """The same on another device."""
-        return PackedBag(self.features.to(device), self.offsets.to(device), self.present.to(device))
+        maps = {stage: x.to(device) for stage, x in self.maps.items()}
+        return PackedBag(self.features.to(device), self.offsets.to(device), self.present.to(device), maps)
 
 
 class StandardisedRows:
@@ -130,12 +138,15 @@ class Room:
 class Latents:
     """All latents of one modality: read once into memory, or left in the file when they would not fit.
 
-    `features` is float32 or float16 as stored; batches are cast when they are used.
+    `features` is float32 or float16 as stored; batches are cast when they are used. `map_shapes` has the (c, t, h, w)
+    of the stages whose maps were opened.
     """
 
     def __init__(self, bag: JoinedBag, in_memory: bool = True) -> None:
         self.bag = bag
         self.dim = bag.dim
+        self.map_shapes: dict[str, tuple[int, ...]] = {}
+        self._maps: dict[str, Tensor] = {}
         self.features: Tensor | None = torch.from_numpy(bag.load()) if in_memory else None
         self._room = Room()
 
@@ -171,9 +182,64 @@ class Latents:
         rows = StandardisedRows(self.features, starts, offsets, mean, scale, self._room)
         return PackedBag(rows, torch.from_numpy(offsets), torch.from_numpy(there))
 
+    def open_maps(self, stages: list[str], budget: int) -> int:
+        """Make stages' maps ready: in memory as far as `budget` bytes go, else in the file. Returns the bytes taken;
+        RequestError where some patients' maps are not there, or of another size than the others'."""
+        before = budget
+        self.map_shapes |= {stage: _map_shape(self.bag, stage, stages) for stage in stages}
+        for stage in stages:
+            size = int(self.bag.offsets[-1]) * math.prod(self.map_shapes[stage]) * 2
+            if size <= budget and stage not in self._maps:
+                self._maps[stage] = self._read_maps(stage, np.arange(len(self.bag.present)), self.bag.offsets)
+                budget -= size
+        return before - budget
+
+    def maps(
+        self, patients: NDArray[np.int64], present: NDArray[np.bool_] | None, stages: list[str]
+    ) -> dict[str, Tensor]:
+        """The maps of the instances that `pack` gives: stage -> float32 (N, c, t, h, w), as the encoder gave them."""
+        _, starts, offsets = self._places(patients, present)
+        counts = np.diff(offsets)
+        rows = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        return {
+            stage: self._maps[stage].index_select(0, torch.from_numpy(rows)).float()
+            if stage in self._maps
+            else self._read_maps(stage, patients, offsets).float()
+            for stage in stages
+        }
+
+    def _read_maps(self, stage: str, patients: NDArray[np.int64], offsets: NDArray[np.int64]) -> Tensor:
+        """The maps of some patients out of the file, as stored; patient i gets rows offsets[i]:offsets[i+1]."""
+        target = np.empty((int(offsets[-1]), *self.map_shapes[stage]), np.float16)
+        for i in np.flatnonzero(np.diff(offsets)):
+            target[offsets[i] : offsets[i + 1]] = self.bag.rows(MAPS + stage, int(patients[i]))
+        return torch.from_numpy(target)
+
     def _places(
         self, patients: NDArray[np.int64], present: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
         there = (self.bag.present if present is None else present & self.bag.present)[patients]
         starts, ends = self.bag.offsets[patients], self.bag.offsets[patients + 1]
         return there, starts, np.concatenate([[0], np.cumsum(np.where(there, ends - starts, 0))])
+
+
+def _map_shape(bag: JoinedBag, stage: str, wanted: list[str]) -> tuple[int, ...]:
+    """(c, t, h, w) of the maps of a stage, one of those that are wanted."""
+    shapes = []
+    for piece in bag.pieces:
+        if not piece.offsets[-1]:
+            continue
+        if MAPS + stage not in piece.arrays:
+            there = sorted({n.removeprefix(MAPS) for p in bag.pieces for n in p.arrays if n.startswith(MAPS)})
+            stages = ",".join(dict.fromkeys([*there, *wanted]))
+            raise RequestError(
+                f"{bag.name} has no maps of the stage {stage!r} in these stores (there are: "
+                f"{', '.join(there) or 'none'}); make them with `mmcli extract-features prepared.h5 --encoder "
+                f"{bag.name}={bag.meta.encoder or 'ENCODER'} --maps {bag.name}={stages} "
+                "--out features.h5`"
+            )
+        shapes.append(tuple(map(int, piece.arrays[MAPS + stage].shape[1:])))
+    if len(set(shapes)) > 1:
+        sizes = " and ".join("x".join(map(str, shape)) for shape in sorted(set(shapes)))
+        raise RequestError(f"{bag.name}: the maps of the stage {stage!r} are {sizes}; extract them with one --maps")
+    return shapes[0] if shapes else ()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +24,8 @@ from mmcli.training.withhold import withheld
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 INSTANCES_AT_ONCE = 32768
+MAP_NUMBERS_AT_ONCE = 1 << 26
+Shapes = dict[str, dict[str, tuple[int, ...]]]  # modality -> stage -> (c, t, h, w) of its maps
 
 
 @dataclass
@@ -77,9 +81,19 @@ class CohortData:
 
 
 def load_cohort(
-    stores: Stores, tasks: list[str], modalities: list[str], *, budget: int, withhold: dict[str, float], seed: int
+    stores: Stores,
+    tasks: list[str],
+    modalities: list[str],
+    *,
+    budget: int,
+    withhold: dict[str, float],
+    seed: int,
+    maps: dict[str, list[str]] | None = None,
+    opened: dict[str, Latents] | None = None,
 ) -> CohortData:
-    """Open modalities and tables of the joined stores; latents come into memory as far as `budget` bytes go."""
+    """Open modalities and tables of the joined stores; latents come into memory as far as `budget` bytes go, and after
+    them the maps of the stages that `maps` names of a modality (RequestError where the stores lack them). Latents of
+    the same stores that are `opened` already serve again."""
     latents, tables, present = {}, {}, {}
     for name in modalities:
         if name in stores.tables:
@@ -87,28 +101,37 @@ def load_cohort(
             there = tables[name].present.copy()
         else:
             bag = stores.bag(name)
-            size = int(bag.offsets[-1]) * bag.dim * 4
-            latents[name] = Latents(bag, in_memory=size <= budget)
-            budget -= size if size <= budget else 0
+            if opened and name in opened:
+                latents[name] = opened[name]
+            else:
+                size = int(bag.offsets[-1]) * bag.dim * 4
+                latents[name] = Latents(bag, in_memory=size <= budget)
+                budget -= size if size <= budget else 0
             there = bag.present & (np.diff(bag.offsets) > 0)
         if name in withhold:
             there &= ~withheld(stores.patients.ids, name, withhold[name], seed)
             if name in tables:  # one that is withheld is not there for anything that is fitted either
                 tables[name] = replace(tables[name], present=there)
         present[name] = there
+    for name, stages in (maps or {}).items():
+        if stages and name in latents:
+            budget -= latents[name].open_maps(stages, budget)
     return CohortData(stores, {t: stores.patients.labels[t] for t in tasks}, latents, tables, present)
 
 
 @dataclass
 class Preparation:
-    """Everything that was fitted to a part's training patients."""
+    """Everything that was fitted to a part's training patients, the shapes of the maps that its batches hold, and the
+    teacher's own preparation where the method needs the teacher."""
 
     scalers: dict[str, LatentScaler]
     encoders: dict[str, TableEncoder]
+    maps: Shapes = field(default_factory=dict)
+    teacher: Preparation | None = None
 
 
-def fit_preparation(data: CohortData, roles: NDArray[np.int8]) -> Preparation:
-    """Fit on role-1 patients."""
+def fit_preparation(data: CohortData, roles: NDArray[np.int8], maps: dict[str, list[str]] | None = None) -> Preparation:
+    """Fit on role-1 patients. `maps` are the stages of each modality that batches shall hold."""
     train = roles == TRAIN
     scalers = {}
     for name in data.latents:
@@ -117,7 +140,8 @@ def fit_preparation(data: CohortData, roles: NDArray[np.int8]) -> Preparation:
     encoders = {
         name: TableEncoder.fit(table, np.flatnonzero(train & data.present[name])) for name, table in data.tables.items()
     }
-    return Preparation(scalers, encoders)
+    shapes = {n: {s: data.latents[n].map_shapes[s] for s in stages} for n, stages in (maps or {}).items()}
+    return Preparation(scalers, encoders, shapes)
 
 
 def fit_tasks(data: CohortData, roles: NDArray[np.int8]) -> list[TaskSpec]:
@@ -136,7 +160,9 @@ def fit_tasks(data: CohortData, roles: NDArray[np.int8]) -> list[TaskSpec]:
 
 def data_spec(data: CohortData, prepared: Preparation, tasks: list[TaskSpec], roles: dict[str, str]) -> DataSpec:
     """What the method is told."""
-    bags = [BagSpec(name=n, kind=x.bag.meta.kind, dim=x.dim) for n, x in data.latents.items()]
+    bags = [
+        BagSpec(name=n, kind=x.bag.meta.kind, dim=x.dim, maps=prepared.maps.get(n, {})) for n, x in data.latents.items()
+    ]
     tables = [TableSpec(name=n, columns=e.encoded) for n, e in prepared.encoders.items()]
     return DataSpec(bags=bags, tables=tables, tasks=tasks, roles=roles)
 
@@ -144,7 +170,9 @@ def data_spec(data: CohortData, prepared: Preparation, tasks: list[TaskSpec], ro
 class PartData:
     """One part's view: prepared tensors of all patients, and batches of any of them.
 
-    A modality that was prepared and that the stores lack altogether is a modality that nobody has.
+    A modality that was prepared and that the stores lack altogether is a modality that nobody has. `teacher` is the
+    teacher's view in training, with all of its modalities; without one, a prepared teacher sees those of `data`, their
+    tables filled as the student's.
     """
 
     def __init__(
@@ -154,8 +182,10 @@ class PartData:
         filled: dict[str, NDArray[np.float64]],
         extra: dict[str, Tensor] | None = None,
         device: torch.device | None = None,
+        teacher: PartData | None = None,
     ) -> None:
         self.data = data
+        self.prepared = prepared
         self.device = device or torch.device("cpu")
         self.scalers = {
             n: (torch.from_numpy(s.mean).to(self.device), torch.from_numpy(s.scale).to(self.device))
@@ -172,6 +202,18 @@ class PartData:
             self.tables[name] = TableRows(torch.from_numpy(values), torch.from_numpy(observed), present).to(self.device)
         self.labels = {t: torch.from_numpy(y.values.astype(np.int64)).to(self.device) for t, y in data.tasks.items()}
         self.extra = {n: x.to(self.device) for n, x in (extra or {}).items()}
+        self._without = PartData(data, prepared.teacher, filled, device=device) if prepared.teacher else None
+        self.teacher = teacher or self._without
+
+    def at_inference(self) -> PartData:
+        """The same without what training alone has: `extra`, and the teacher's other modalities."""
+        found = copy(self)
+        found.extra, found.teacher = {}, self._without
+        return found
+
+    def noise_keys(self, rows: Ints, key: tuple[object, ...]) -> list[tuple[object, ...]]:
+        """What a patient's noise at inference is derived from; `key` is the part's."""
+        return [(*key, "noise", self.data.ids[i]) for i in rows]
 
     def batch(self, rows: Ints) -> Batch:
         """Patients `rows` in that order."""
@@ -179,14 +221,22 @@ class PartData:
         tables = {n: TableRows(t.values[index], t.observed[index], t.present[index]) for n, t in self.tables.items()}
         bags = {n: self._bag(n, rows) for n in self.scalers}
         labels = {t: y[index] for t, y in self.labels.items()}
-        return Batch(index, bags, tables, labels, {n: x[index] for n, x in self.extra.items()})
+        teacher = self.teacher.batch(rows) if self.teacher else None
+        return Batch(index, bags, tables, labels, {n: x[index] for n, x in self.extra.items()}, teacher)
 
     def _bag(self, name: str, rows: Ints) -> PackedBag:
         mean, scale = self.scalers[name]
+        shapes = self.prepared.maps.get(name, {})
         if name not in self.data.latents:
             nothing = torch.zeros((0, len(mean)), device=self.device), torch.zeros(len(rows) + 1, dtype=torch.int64)
-            return PackedBag(*nothing, torch.zeros(len(rows), dtype=torch.bool)).to(self.device)
-        return self.data.latents[name].standardised(rows, self.present[name], mean, scale)
+            maps = {stage: torch.zeros((0, *shape)) for stage, shape in shapes.items()}
+            return PackedBag(*nothing, torch.zeros(len(rows), dtype=torch.bool), maps).to(self.device)
+        latents = self.data.latents[name]
+        packed = latents.standardised(rows, self.present[name], mean, scale)
+        if shapes:
+            maps = latents.maps(rows, self.present[name], list(shapes))
+            packed.maps = {s: x.reshape(len(x), *shapes[s]).to(self.device) for s, x in maps.items()}
+        return packed
 
     def roster(self, rows: Ints) -> Roster:
         """What is known of these patients without reading an instance."""
@@ -195,14 +245,16 @@ class PartData:
             {n: torch.from_numpy(p[rows]) for n, p in self.present.items()},
             {t: y.cpu()[index] for t, y in self.labels.items()},
             {n: x.cpu()[index] for n, x in self.extra.items()},
+            self.teacher.roster(rows) if self.teacher else None,
         )
 
     def pieces(self, rows: Ints, most: int = 512) -> Iterator[Ints]:
-        """The rows in pieces of at most `most` patients and about 32 768 instances a modality, in order."""
-        if not self.data.latents:
+        """The rows in pieces of at most `most` patients and about 32 768 instances a modality (fewer where maps would
+        take more than some hundred MiB), in order."""
+        counts = self._loads(rows)
+        if not counts:
             yield from (rows[i : i + most] for i in range(0, len(rows), most))
             return
-        counts = [np.diff(x.bag.offsets)[rows] * self.present[n][rows] for n, x in self.data.latents.items()]
         load = np.max(counts, axis=0)
         start, held = 0, 0
         for i, extra in enumerate(load):
@@ -212,3 +264,14 @@ class PartData:
             held += int(extra)
         if start < len(rows):
             yield rows[start:]
+
+    def _loads(self, rows: Ints) -> list[Ints]:
+        """For each bag modality, how much of a piece each patient's instances take, in instances."""
+        found = [] if self.teacher is None else self.teacher._loads(rows)
+        for name, latents in self.data.latents.items():
+            if name not in self.scalers:
+                continue
+            counts: Ints = np.diff(latents.bag.offsets)[rows] * self.present[name][rows]
+            numbers = sum(math.prod(shape) for shape in self.prepared.maps.get(name, {}).values())
+            found.append(counts * max(-(-numbers * INSTANCES_AT_ONCE // MAP_NUMBERS_AT_ONCE), 1))
+        return found

@@ -40,6 +40,21 @@ class KeptLatents:
 
 
 @torch.no_grad()
+def latents_of(
+    method: Method, data: PartData, rows: NDArray[np.int64], key: tuple[object, ...]
+) -> dict[str, NDArray[np.float32]]:
+    """The method's latents (n, width) of patients `rows` by name, as at inference; `key` seeds methods that sample."""
+    method.eval()
+    torch.manual_seed(derive(*key, "latents"))
+    data = data.at_inference()
+    found: dict[str, list[NDArray[np.float32]]] = {}
+    for piece in data.pieces(rows):
+        batch = data.batch(piece).with_noise_keys(data.noise_keys(piece, key))
+        for name, z in method.latents(batch).items():
+            found.setdefault(name, []).append(z.float().cpu().numpy())
+    return {name: np.concatenate(pieces) for name, pieces in found.items()}
+
+
 def write_latents(
     folder: Path,
     method: Method,
@@ -49,12 +64,7 @@ def write_latents(
     key: tuple[object, ...],
 ) -> None:
     """Write latents.h5 of patients `rows` into a part's folder; `key` seeds methods that sample."""
-    method.eval()
-    torch.manual_seed(derive(*key, "latents"))
-    found: dict[str, list[NDArray[np.float32]]] = {}
-    for piece in data.pieces(rows):
-        for name, z in method.latents(data.batch(piece)).items():
-            found.setdefault(name, []).append(z.float().cpu().numpy())
+    found = latents_of(method, data, rows, key)
     splits = {role: name for name, role in ROLES.items()}
     with h5py.File(folder / LATENTS, "w") as file:
         write_text(file, "patients", [data.data.ids[i] for i in rows])
@@ -66,8 +76,8 @@ def write_latents(
             write_array(file.require_group("present"), modality, present[rows])
         group = file.create_group("latents")
         write_attributes(group, {"order": list(found)})
-        for name, pieces in found.items():
-            write_array(group, name, np.concatenate(pieces))
+        for name, latents in found.items():
+            write_array(group, name, latents)
 
 
 def read_latents(part: Path) -> KeptLatents:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from mmcli.fields import fill_options
+from mmcli.registry import Registry
 from mmcli.training.batch import Batch, Roster
 from mmcli.training.spec import DataSpec
 
@@ -110,9 +111,12 @@ class Method(nn.Module):
     variants: ClassVar[tuple[str, ...]] = ("",)  # the first is the main one
     # Whether parts may be trained as one stack (training/stacked.py). It promises that losses and `predict` on tables
     # branch on no tensor's value, are not changed by a patient without label and modalities, read class weights from
-    # `self.spec` alone, draw random numbers by dropout and torch.rand only (a row a patient), and keep no buffers.
+    # `self.spec` alone, draw random numbers by dropout and torch.rand only (a row a patient), and change buffers in
+    # training steps only, by assigning a new tensor.
     stackable: ClassVar[bool] = False
-    needs: ClassVar[frozenset[str]] = frozenset()  # "teacher-latents": also the teacher's latents in `extra`
+    # What `distill` must add. "teacher-latents": the teacher's latents in `Batch.extra`. "teacher": the teacher itself,
+    # as a third argument of `__init__`, and its view of the patients, as `Batch.teacher`.
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, spec: DataSpec, settings: Any) -> None:
         super().__init__()
@@ -122,6 +126,16 @@ class Method(nn.Module):
     @classmethod
     def check(cls, bags: list[str], tables: list[str], settings: Any) -> None:
         """RequestError when the method cannot work with these modalities; called before anything is written."""
+
+    @classmethod
+    def check_teacher(cls, teacher: Method, settings: Any) -> None:
+        """RequestError when the method, which needs the teacher itself, cannot learn from this one; called before
+        anything is written."""
+
+    @classmethod
+    def maps(cls, bags: list[str], settings: Any) -> dict[str, list[str]]:
+        """Bag modality -> the stages whose maps (spatial latents) its batches shall hold beside the features."""
+        return {}
 
     def phases(self) -> list[Phase]:
         """What is trained, in order."""
@@ -172,6 +186,13 @@ class Fitted(Method):
     def phases(self) -> list[Phase]:
         """One call of `fit`."""
         return [Phase("fit", [], epochs=0, patience=0, batch=0, who=self.who, fit=self.fit)]
+
+
+def build_method(methods: Registry, name: str, spec: DataSpec, settings: dict[str, Any]) -> Method:
+    """A method as it was built before, with its teacher where its `spec` has one, for weights to be loaded into."""
+    kind: type[Method] = methods.get(name)
+    teacher = [] if (t := spec.teacher) is None else [build_method(methods, t.method, t.spec, t.settings)]
+    return kind(spec, kind.Settings(**settings), *teacher)
 
 
 def method_settings(method: type[Method], given: dict[str, str]) -> Any:

@@ -25,9 +25,9 @@ from mmcli.training.checkpoint import LoopState
 from mmcli.training.data import CohortData, Preparation
 from mmcli.training.engine import PartName
 from mmcli.training.memory import peak_memory
-from mmcli.training.method import Method
+from mmcli.training.method import Method, build_method
 from mmcli.training.preparing import LatentScaler, TableEncoder
-from mmcli.training.spec import DataSpec
+from mmcli.training.spec import DataSpec, TeacherSpec
 
 WEIGHTS, SCALERS, HEAD, HISTORY, PROVENANCE = (
     "weights.safetensors", "scalers.safetensors", "part.json", "history.csv", "provenance.json"
@@ -59,6 +59,11 @@ class Part:
         """Which part it is."""
         return PartName(**self.head["part"])
 
+    def as_teacher(self) -> TeacherSpec:
+        """What a student's part must know to build it again."""
+        settings: dict[str, Any] = self.head["method_settings"]
+        return TeacherSpec(method=self.head["method"], settings=settings, spec=self.method.spec)
+
 
 def write_part(
     folder: Path,
@@ -78,12 +83,7 @@ def write_part(
         (folder / _imputer_file(table)).write_bytes(save_arrays(imputer_arrays))
     weights = {n: t.detach().cpu().clone().contiguous() for n, t in method.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save_tensors(weights))  # save_file would shut out the group
-    arrays: dict[str, Any] = {}
-    for modality, scaler in prepared.scalers.items():
-        arrays |= {f"bag.{modality}.mean": scaler.mean, f"bag.{modality}.scale": scaler.scale}
-    for table, encoder in prepared.encoders.items():
-        arrays |= {f"table.{table}.mean": encoder.mean, f"table.{table}.scale": encoder.scale}
-    (folder / SCALERS).write_bytes(save_arrays(arrays))
+    (folder / SCALERS).write_bytes(save_arrays(_arrays(prepared)))
     bags = {
         n: {"kind": x.bag.meta.kind, "encoder": x.bag.meta.encoder, "weights_sha256": x.bag.meta.weights_sha256,
             "settings": x.bag.meta.settings, "dim": x.dim}
@@ -102,7 +102,7 @@ def write_part(
             n: e.head() | {"imputer": imputers.get(n, ""), "imputation": fitted[n][1] if n in fitted else {}}
             for n, e in prepared.encoders.items()
         },
-    }
+    } | _teachers_tables(prepared)
     (folder / HEAD).write_text(json.dumps(head, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     lines = ["phase,epoch,lr,train_loss,validation_loss,validation_auc"]
     for row in state.history:
@@ -124,6 +124,14 @@ def write_part(
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
 
 
+def read_spec(path: Path) -> DataSpec:
+    """What a finished part's method was told, without its weights."""
+    try:
+        return DataSpec(**json.loads((path / HEAD).read_text(encoding="utf-8"))["spec"])
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
 def read_part(path: Path, methods: Registry) -> Part:
     """A finished part, its method built again from `methods` in evaluation mode.
 
@@ -134,23 +142,52 @@ def read_part(path: Path, methods: Registry) -> Part:
         arrays = load_arrays(path / SCALERS)
         weights = load_file(path / WEIGHTS)
         spec = DataSpec(**head["spec"])
-        kind: type[Method] = methods.get(head["method"])
-        method = kind(spec, kind.Settings(**head["method_settings"]))
+        method = build_method(methods, head["method"], spec, head["method_settings"])
         method.load_state_dict(weights)
-        scalers = {b.name: LatentScaler(arrays[f"bag.{b.name}.mean"], arrays[f"bag.{b.name}.scale"]) for b in spec.bags}
-        encoders = {
-            name: TableEncoder(h["columns"], h["kinds"], h["categories"], h["encoded"],
-                               arrays[f"table.{name}.mean"], arrays[f"table.{name}.scale"])
-            for name, h in head["tables"].items()
-        }  # fmt: skip
+        prepared = _preparation(spec, head, arrays)
     except RequestError:
         raise
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise DamagedError(
-            f"{path}: not a finished part, or damaged ({' '.join(str(error).split())[:160]}); train it again"
-        ) from None
+        raise _damaged(path, error) from None
     method.requires_grad_(False).eval()
-    return Part(path, head, method, Preparation(scalers, encoders))
+    return Part(path, head, method, prepared)
+
+
+def _damaged(path: Path, error: Exception) -> DamagedError:
+    told = " ".join(str(error).split())[:160]
+    return DamagedError(f"{path}: not a finished part, or damaged ({told}); train it again")
+
+
+def _arrays(prepared: Preparation, of: str = "") -> dict[str, NDArray[Any]]:
+    """What scalers.safetensors holds; a teacher's preparation under "teacher."."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for modality, scaler in prepared.scalers.items():
+        arrays |= {f"{of}bag.{modality}.mean": scaler.mean, f"{of}bag.{modality}.scale": scaler.scale}
+    for table, encoder in prepared.encoders.items():
+        arrays |= {f"{of}table.{table}.mean": encoder.mean, f"{of}table.{table}.scale": encoder.scale}
+    return arrays | (_arrays(prepared.teacher, of + "teacher.") if prepared.teacher else {})
+
+
+def _teachers_tables(prepared: Preparation) -> dict[str, Any]:
+    """What part.json says of a teacher's preparation."""
+    teacher = prepared.teacher
+    if teacher is None:
+        return {}
+    return {"teacher": {"tables": {n: e.head() for n, e in teacher.encoders.items()}} | _teachers_tables(teacher)}
+
+
+def _preparation(spec: DataSpec, head: dict[str, Any], arrays: dict[str, NDArray[Any]], of: str = "") -> Preparation:
+    """Read back what `_arrays` and part.json hold."""
+    scalers = {
+        b.name: LatentScaler(arrays[f"{of}bag.{b.name}.mean"], arrays[f"{of}bag.{b.name}.scale"]) for b in spec.bags
+    }
+    encoders = {
+        name: TableEncoder(h["columns"], h["kinds"], h["categories"], h["encoded"],
+                           arrays[f"{of}table.{name}.mean"], arrays[f"{of}table.{name}.scale"])
+        for name, h in head["tables"].items()
+    }  # fmt: skip
+    teacher = _preparation(spec.teacher.spec, head["teacher"], arrays, of + "teacher.") if spec.teacher else None
+    return Preparation(scalers, encoders, {b.name: b.maps for b in spec.bags if b.maps}, teacher)
 
 
 def check_stores(part: Part, data: CohortData) -> list[str]:
@@ -159,13 +196,20 @@ def check_stores(part: Part, data: CohortData) -> list[str]:
     where = ", ".join(str(file.path) for file in data.stores.files)
     for name, latents in data.latents.items():
         wanted, meta = part.head["bags"][name], latents.bag.meta
-        has = {"encoder": meta.encoder, "weights_sha256": meta.weights_sha256, "settings": meta.settings}
+        has = {"encoder": meta.encoder, "weights_sha256": meta.weights_sha256, "settings": _plain(meta.settings)}
         for key, value in (has | {"dim": latents.dim, "kind": meta.kind}).items():
-            if wanted[key] != value:
+            if (_plain(wanted[key]) if key == "settings" else wanted[key]) != value:
                 what = "weights" if key == "weights_sha256" else "encoder settings" if key == "settings" else key
                 raise RequestError(
                     f"{where}: modality {name} has other {what} ({_short(value)}) than {part.path} was trained with "
                     f"({_short(wanted[key])}); extract its features with the same"
+                )
+        for stage, shape in _shapes(part.prepared, name).items():
+            if (found := latents.map_shapes.get(stage, ())) not in ((), shape):
+                sizes = ["x".join(map(str, s)) for s in (found, shape)]
+                raise RequestError(
+                    f"{where}: the maps of the stage {stage!r} of {name} are {sizes[0]}, {part.path} was trained with "
+                    f"{sizes[1]}; extract them with the same --maps"
                 )
     notes = []
     for name, table in data.tables.items():
@@ -194,6 +238,17 @@ def check_stores(part: Part, data: CohortData) -> list[str]:
         if unknown := encoder.unknown(table):
             notes.append(f"table {name}: {', '.join(unknown[:5])} was not in training and counts as not observed")
     return notes
+
+
+def _shapes(prepared: Preparation, bag: str) -> dict[str, tuple[int, ...]]:
+    """Stage -> shape of the maps of a modality that a method, or its teacher, reads."""
+    theirs = _shapes(prepared.teacher, bag) if prepared.teacher else {}
+    return theirs | prepared.maps.get(bag, {})
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """An encoder's settings without its maps, whose shapes are compared where they are used."""
+    return {key: value for key, value in settings.items() if key != "maps"}
 
 
 def _short(value: Any) -> str:

@@ -38,13 +38,16 @@ def answer(method: Method, data: PartData, rows: Ints, key: tuple[object, ...]) 
     """Answers of each variant and task for patients `rows`.
 
     A variant answers for the patients for whom it can use a modality. In the main variant, the first, a patient with
-    nothing to go by gets the training prior and "" as modalities. `key` seeds methods that sample.
+    nothing to go by gets the training prior and "" as modalities. `key` seeds methods that sample. What training alone
+    has (`extra`, the teacher's other modalities) is not shown.
     """
     method.eval()
     torch.manual_seed(derive(*key, "predict"))
+    data = data.at_inference()
     found: dict[str, dict[str, list[Tensor]]] = {}
     for piece in data.pieces(rows):
-        for variant, tasks in method.predict(data.batch(piece)).items():
+        batch = data.batch(piece).with_noise_keys(data.noise_keys(piece, key))
+        for variant, tasks in method.predict(batch).items():
             for task, p in tasks.items():
                 found.setdefault(variant, {}).setdefault(task, []).append(p.double().cpu())
     used = {v: {m: u.numpy() for m, u in of.items()} for v, of in method.used(data.roster(rows).present).items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -10,11 +12,12 @@ class _Shape(BaseModel):
 
 
 class BagSpec(_Shape):
-    """A modality of instances: `dim` numbers each."""
+    """A modality of instances: `dim` numbers each, and the shape (c, t, h, w) of the maps that the method asked for."""
 
     name: str
     kind: str
     dim: int
+    maps: dict[str, tuple[int, ...]] = {}
 
 
 class TableSpec(_Shape):
@@ -37,17 +40,24 @@ class TaskSpec(_Shape):
 
 class DataSpec(_Shape):
     """Modalities, tables, tasks and, where a stage gives its modalities a part to play, their `roles`
-    ("superior", "inferior" -> name)."""
+    ("superior", "inferior" -> name); `teacher` where the method needs the teacher itself."""
 
     bags: list[BagSpec]
     tables: list[TableSpec]
     tasks: list[TaskSpec]
     roles: dict[str, str] = {}
+    teacher: TeacherSpec | None = None
 
     @property
     def modalities(self) -> list[str]:
         """All names: bags, then tables."""
         return [b.name for b in self.bags] + [t.name for t in self.tables]
+
+    @property
+    def maps(self) -> dict[str, list[str]]:
+        """Modality -> the stages whose maps this method, and its teacher of the same modality, reads."""
+        own = {b.name: list(b.maps) for b in self.bags}
+        return join_maps(own, self.teacher.spec.maps if self.teacher else {})
 
     def only(self, names: list[str]) -> DataSpec:
         """The same with some of the modalities."""
@@ -57,3 +67,19 @@ class DataSpec(_Shape):
                 "tables": [t for t in self.tables if t.name in names],
             }
         )
+
+
+def join_maps(own: dict[str, list[str]], teachers: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The stages of a method's modalities (all of them keys of `own`), and those that its teacher reads of them."""
+    return {name: list(dict.fromkeys([*stages, *teachers.get(name, [])])) for name, stages in own.items()}
+
+
+class TeacherSpec(_Shape):
+    """What a teacher is built from again: its method, that method's settings, and what it was told itself."""
+
+    method: str
+    settings: dict[str, Any]
+    spec: DataSpec
+
+
+DataSpec.model_rebuild()
