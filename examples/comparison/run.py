@@ -66,7 +66,8 @@ def chosen(name: str, wanted: list[str]) -> bool:
 def folder(work: Path, cohort: str, table: protocol.Table, row: protocol.Row) -> Path:
     """A run's directory. Rows with the same settings on the same folds have the same name."""
     options = "-".join(f"{name}-{value}" for name, value in row.options.items())
-    names = "-".join([table.name, row.method, *row.only, *([options] if options else [])])
+    seeds = [f"seeds-{','.join(map(str, row.seeds))}"] if row.seeds else []
+    names = "-".join([table.name, row.method, *row.only, *([options] if options else []), *seeds])
     return work / "runs" / cohort / names.replace(",", "-").replace("/", "-")
 
 
@@ -74,7 +75,7 @@ def train(table: protocol.Table, row: protocol.Row, stores: list[Path], out: Pat
     """`mmcli train-teacher STORES --label .. --folds .. --seeds .. --method .. --set .. --modalities .. --out ..`"""
     started = time.process_time()
     trained = not complete(out)
-    seeds = [0] if row.seedless else list(table.seeds)
+    seeds = [0] if row.seedless else list(row.seeds or table.seeds)
     teacher.run(
         TeacherSettings(
             stores=stores if table.bags else stores[:1], out=out, label=[table.task], folds=table.folds, seeds=seeds,
