@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,34 @@ def data() -> Path:
     if not folder:
         pytest.skip("MMCLI_TEST_DATA is not set: no real data here")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def killed_after() -> Callable[..., int]:
+    """`killed_after(saves, program, *arguments, path=...)` runs a program that writes a checkpoint after each epoch and
+    is killed with -9 behind the given one; `path` is put before PYTHONPATH. Its exit status."""
+    begin = """
+import os, signal, sys
+from pathlib import Path
+from mmcli.training import engine
+engine.CHECKPOINT_EVERY_S = 0.0
+real, left = engine.checkpoints.save_checkpoint, [int(sys.argv.pop(1))]
+def dies(*args):
+    real(*args)
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+engine.checkpoints.save_checkpoint = dies
+"""
+
+    def run(saves: int, program: str, *arguments: Path, path: Path | None = None) -> int:
+        paths = os.pathsep.join(filter(None, [str(path or ""), os.environ.get("PYTHONPATH")]))
+        call = [sys.executable, "-c", begin + program, str(saves), *map(str, arguments)]
+        done = subprocess.run(call, capture_output=True, env=os.environ | {"PYTHONPATH": paths}, text=True)
+        print(done.stderr)
+        return done.returncode
+
+    return run
 
 
 @pytest.fixture(scope="session")

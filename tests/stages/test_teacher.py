@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,28 +160,18 @@ def test_a_test_patients_values_change_no_weight(run: Path, write_made_store: Wr
 
 
 KILLS = """
-import os, signal, sys
-from pathlib import Path
-from mmcli.training import engine
 from mmcli.settings import TeacherSettings
 from mmcli.stages import teacher
-engine.CHECKPOINT_EVERY_S = 0.0
-real, saves = engine.checkpoints.save_checkpoint, []
-def dies(*args):
-    real(*args)
-    saves.append(1)
-    if len(saves) == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-engine.checkpoints.save_checkpoint = dies
 teacher.run(TeacherSettings(stores=[Path(sys.argv[1])], out=Path(sys.argv[2]), set={"epochs": "6", "width": "8"},
                             seeds=[0, 1], only_folds=[2], only_seeds=[0]))
 """
 
 
-def test_killed_and_run_again_it_ends_with_the_same_bits(run: Path, store: Path, tmp_path: Path) -> None:
+def test_killed_and_run_again_it_ends_with_the_same_bits(
+    run: Path, store: Path, tmp_path: Path, killed_after: Callable[..., int]
+) -> None:
     out = tmp_path / "run"
-    killed = subprocess.run([sys.executable, "-c", KILLS, str(store), str(out)], capture_output=True, check=False)
-    assert killed.returncode == -9, killed.stderr
+    assert killed_after(3, KILLS, store, out) == -9
     assert (out / ".cv-2-seed-0.partial/checkpoint.safetensors").exists() and not (out / "cv-2-seed-0").exists()
     teacher.run(settings(store, out, seeds=[0, 1], only_folds=[2], only_seeds=[0]))
     assert bits(out / "cv-2-seed-0") == bits(run / "cv-2-seed-0")

@@ -4,10 +4,7 @@ predicted sees the student's alone, a part needs no teacher's run, and a killed 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,31 +151,19 @@ def bits(part: Path) -> dict[str, bytes]:
 
 
 KILLS = """
-import os, signal, sys
-from pathlib import Path
 from mmcli.settings import DistillSettings
 from mmcli.stages import distill
-from mmcli.training import engine
-engine.CHECKPOINT_EVERY_S = 0.0
-real, saves = engine.checkpoints.save_checkpoint, []
-def dies(*args):
-    real(*args)
-    saves.append(1)
-    if len(saves) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-engine.checkpoints.save_checkpoint = dies
 home = Path(sys.argv[1])
 distill.run(DistillSettings(stores=[home / "s.h5", home / "i.h5"], teacher=home / "teacher", out=Path(sys.argv[2]),
                             method="taught", modalities=["t"], imputer="m", only_folds=[1], only_seeds=[1]))
 """
 
 
-def test_killed_and_run_again_it_ends_with_the_same_bits(home: Path, run: Path, package: Path, tmp_path: Path) -> None:
+def test_killed_and_run_again_it_ends_with_the_same_bits(
+    home: Path, run: Path, package: Path, tmp_path: Path, killed_after: Callable[..., int]
+) -> None:
     out = tmp_path / "run"
-    paths = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
-    killed = subprocess.run([sys.executable, "-c", KILLS, str(home), str(out)], capture_output=True, check=False,
-                            env=os.environ | {"PYTHONPATH": paths})  # fmt: skip
-    assert killed.returncode == -9, killed.stderr
+    assert killed_after(2, KILLS, home, out, path=package) == -9
     assert (out / f".{PART}.partial/checkpoint.safetensors").exists()
     student(home, out, only_folds=[1], only_seeds=[1])
     assert bits(out / PART) == bits(run / PART)
